@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Live update of VT-d units: which units and requester IDs are handed over.
+ *
+ * The IOMMU core tells which devices are preserved. When the live update is
+ * prepared, the handover tables of their units are built (handover.c) and the
+ * record is written (linux/kho/abi/intel-iommu.h). When it is frozen, both are
+ * brought up to date and checked against the live tables. At shutdown the units
+ * are switched to the handover tables. What the previous kernel left in the
+ * same way is the business of adopt.c.
+ *
+ * Locking: intel_liveupdate_lock protects everything here. It is taken under
+ * iommu_liveupdate_rwsem or the mutex of a group, and takes the locks of a unit.
+ * intel_liveupdate_shutdown() takes no lock: all other CPUs are stopped, and
+ * LUO lets nobody in after a freeze that succeeded, but for
+ * intel_iommu_unpreserve_device(), which leaves the list of units alone.
+ */
+#define pr_fmt(fmt) "DMAR: live update: " fmt
+
+#include <linux/crc32.h>
+#include <linux/io.h>
+#include <linux/iommu-liveupdate.h>
+#include <linux/kexec.h>
+#include <linux/kexec_handover.h>
+#include <linux/kho/abi/intel-iommu.h>
+#include <linux/kho/abi/iommu.h>
+#include <linux/liveupdate.h>
+#include <linux/pci.h>
+#include <linux/slab.h>
+
+#include "iommu.h"
+#include "liveupdate.h"
+
+/**
+ * struct intel_preserved - A device that goes on translating
+ * @list: Entry in preserved_devices
+ * @dev: The device
+ * @top: Physical address of its page table
+ */
+struct intel_preserved {
+	struct list_head list;
+	struct device *dev;
+	u64 top;
+};
+
+static DEFINE_MUTEX(intel_liveupdate_lock);
+static LIST_HEAD(preserved_devices);
+static LIST_HEAD(handover_units);
+static struct intel_liveupdate_ser *record;
+
+/* Set from the freeze on: a kexec keeps the units of handover_units on */
+static bool frozen;
+
+/* Calls @fn for the requester ID of a device and for each of its DMA aliases */
+static int walk_rids(struct intel_preserved *preserved,
+		     int (*fn)(struct pci_dev *pdev, u16 alias, void *data),
+		     void *data)
+{
+	return pci_for_each_dma_alias(to_pci_dev(preserved->dev), fn, data);
+}
+
+static struct intel_handover *find_handover(struct device *dev, u32 *unit)
+{
+	struct device_domain_info *info = dev_iommu_priv_get(dev);
+	struct intel_handover *handover;
+
+	*unit = 0;
+	list_for_each_entry(handover, &handover_units, list) {
+		if (handover->iommu == info->iommu)
+			return handover;
+		++*unit;
+	}
+	return NULL;
+}
+
+/**
+ * intel_iommu_preserve_device - Keep a device translating over a live update
+ * @dev: The device
+ * @ser: The preserved domain that is attached to it
+ *
+ * Context: iommu_liveupdate_rwsem held for write.
+ * Return: 0, -EOPNOTSUPP if the device or its unit is in a mode that is not
+ * carried, -ENOMEM.
+ */
+int intel_iommu_preserve_device(struct device *dev,
+				const struct iommu_domain_ser *ser)
+{
+	struct device_domain_info *info = dev_iommu_priv_get(dev);
+	struct intel_preserved *preserved;
+
+	if (sm_supported(info->iommu)) {
+		dev_warn(dev, "live update: scalable mode is not preserved\n");
+		return -EOPNOTSUPP;
+	}
+	if (dev_is_real_dma_subdevice(dev)) {
+		dev_warn(dev, "live update: DMA of this device comes from another one, it cannot be preserved\n");
+		return -EOPNOTSUPP;
+	}
+	if (info->ats_supported) {
+		dev_warn(dev, "live update: ATS is in use, it cannot be preserved\n");
+		return -EOPNOTSUPP;
+	}
+
+	preserved = kzalloc_obj(*preserved);
+	if (!preserved)
+		return -ENOMEM;
+	preserved->dev = dev;
+	preserved->top = ser->pt.top_phys;
+
+	guard(mutex)(&intel_liveupdate_lock);
+	list_add_tail(&preserved->list, &preserved_devices);
+	return 0;
+}
+
+static int clear_rid(struct pci_dev *pdev, u16 alias, void *data)
+{
+	intel_handover_clear(data, alias);
+	return 0;
+}
+
+/**
+ * intel_iommu_unpreserve_device - Undo intel_iommu_preserve_device()
+ * @dev: The device
+ *
+ * If the handover tables have been built, the device is blocked in them.
+ *
+ * Context: iommu_liveupdate_rwsem held for write, or for read with the mutex of
+ * the device's group.
+ */
+void intel_iommu_unpreserve_device(struct device *dev)
+{
+	struct intel_preserved *preserved;
+	struct intel_handover *handover;
+	u32 unit;
+
+	guard(mutex)(&intel_liveupdate_lock);
+
+	list_for_each_entry(preserved, &preserved_devices, list) {
+		if (preserved->dev != dev)
+			continue;
+		handover = find_handover(dev, &unit);
+		if (handover)
+			walk_rids(preserved, clear_rid, handover);
+		list_del(&preserved->list);
+		kfree(preserved);
+		return;
+	}
+}
+
+static int count_rid(struct pci_dev *pdev, u16 alias, void *data)
+{
+	++*(u32 *)data;
+	return 0;
+}
+
+static int add_rid(struct pci_dev *pdev, u16 alias, void *data)
+{
+	return intel_handover_add(data, alias);
+}
+
+static int build_tables(struct intel_preserved *preserved)
+{
+	struct device_domain_info *info = dev_iommu_priv_get(preserved->dev);
+	struct intel_handover *handover;
+	u32 unit;
+
+	handover = find_handover(preserved->dev, &unit);
+	if (!handover) {
+		handover = intel_handover_alloc(info->iommu);
+		if (IS_ERR(handover))
+			return PTR_ERR(handover);
+		list_add_tail(&handover->list, &handover_units);
+	}
+	return walk_rids(preserved, add_rid, handover);
+}
+
+static void free_all(void)
+{
+	struct intel_handover *handover, *tmp;
+
+	list_for_each_entry_safe(handover, tmp, &handover_units, list) {
+		list_del(&handover->list);
+		intel_handover_free(handover);
+	}
+	if (record) {
+		kho_unpreserve_free(record);
+		record = NULL;
+	}
+}
+
+struct copy_rid_data {
+	struct intel_handover *handover;
+	struct intel_rid_ser *first;
+	struct intel_rid_ser *ser;
+	u64 top;
+	u32 unit;
+	u16 device;
+};
+
+static int copy_rid(struct pci_dev *pdev, u16 alias, void *opaque)
+{
+	struct copy_rid_data *data = opaque;
+	struct intel_rid_ser *ser;
+
+	/* A device may be an alias of itself */
+	for (ser = data->first; ser < data->ser; ser++)
+		if (ser->unit == data->unit && ser->rid == alias)
+			return 0;
+
+	memset(data->ser, 0, sizeof(*data->ser));
+	data->ser->unit = data->unit;
+	data->ser->device = data->device;
+	return intel_handover_copy(data->handover, alias, data->top,
+				   data->ser++);
+}
+
+/* Bring the handover tables and the record up to what is live now */
+static int refresh(void)
+{
+	struct intel_unit_ser *units = (struct intel_unit_ser *)(record + 1);
+	struct copy_rid_data data = {};
+	struct intel_preserved *preserved;
+	struct intel_handover *handover;
+	struct intel_rid_ser *rids;
+	int ret;
+
+	record->nr_units = 0;
+	list_for_each_entry(handover, &handover_units, list)
+		units[record->nr_units++] = (struct intel_unit_ser) {
+			.reg_phys = handover->iommu->reg_phys,
+			.root = virt_to_phys(handover->root),
+			.segment = handover->iommu->segment,
+		};
+
+	rids = (struct intel_rid_ser *)&units[record->nr_units];
+	data.first = rids;
+	data.ser = rids;
+	list_for_each_entry(preserved, &preserved_devices, list) {
+		data.handover = find_handover(preserved->dev, &data.unit);
+		data.top = preserved->top;
+		data.device = pci_dev_id(to_pci_dev(preserved->dev));
+		ret = walk_rids(preserved, copy_rid, &data);
+		if (ret) {
+			dev_err(preserved->dev, "live update: its context entry is not for the preserved domain: %pe\n",
+				ERR_PTR(ret));
+			return ret;
+		}
+	}
+
+	record->nr_rids = data.ser - rids;
+	record->version = INTEL_LIVEUPDATE_VERSION;
+	record->length = (void *)data.ser - (void *)record;
+	record->arrays_crc = crc32_le(~0, (void *)units,
+				      (void *)data.ser - (void *)units);
+	record->crc = crc32_le(~0, (void *)record, offsetof(typeof(*record), crc));
+	return 0;
+}
+
+/* Their firmware cannot reach its memory until the next kernel maps it */
+static void warn_direct_regions(void)
+{
+	struct pci_dev *pdev = NULL;
+	u32 unit;
+
+	for_each_pci_dev(pdev)
+		if (dev_iommu_priv_get(&pdev->dev) &&
+		    pdev->dev.iommu->require_direct &&
+		    find_handover(&pdev->dev, &unit))
+			pci_warn(pdev, "live update: will not reach its reserved memory until the next kernel maps it\n");
+}
+
+static int intel_liveupdate_prepare(struct liveupdate_subsystem *ss, u64 *data)
+{
+	struct intel_preserved *preserved;
+	u32 nr_units = 0, nr_rids = 0;
+	struct intel_handover *handover;
+	int ret;
+
+	/* For write: no device is probed or removed meanwhile */
+	guard(rwsem_write)(&iommu_liveupdate_rwsem);
+	guard(mutex)(&intel_liveupdate_lock);
+
+	*data = 0;
+	if (list_empty(&preserved_devices))
+		return 0;
+
+	list_for_each_entry(preserved, &preserved_devices, list) {
+		ret = build_tables(preserved);
+		if (ret)
+			goto err_free;
+		walk_rids(preserved, count_rid, &nr_rids);
+	}
+	list_for_each_entry(handover, &handover_units, list)
+		nr_units++;
+
+	record = kho_alloc_preserve(sizeof(*record) +
+				    nr_units * sizeof(struct intel_unit_ser) +
+				    nr_rids * sizeof(struct intel_rid_ser));
+	if (IS_ERR(record)) {
+		ret = PTR_ERR(record);
+		record = NULL;
+		goto err_free;
+	}
+
+	ret = refresh();
+	if (ret)
+		goto err_free;
+
+	warn_direct_regions();
+	*data = virt_to_phys(record);
+	return 0;
+
+err_free:
+	free_all();
+	return ret;
+}
+
+static int intel_liveupdate_freeze(struct liveupdate_subsystem *ss, u64 *data)
+{
+	int ret;
+
+	guard(rwsem_write)(&iommu_liveupdate_rwsem);
+	guard(mutex)(&intel_liveupdate_lock);
+
+	if (!record)
+		return 0;
+
+	ret = refresh();
+	if (!ret)
+		frozen = true;
+	return ret;
+}
+
+static void intel_liveupdate_unfreeze(struct liveupdate_subsystem *ss, u64 data)
+{
+	guard(mutex)(&intel_liveupdate_lock);
+	frozen = false;
+}
+
+static void intel_liveupdate_cancel(struct liveupdate_subsystem *ss, u64 data)
+{
+	guard(mutex)(&intel_liveupdate_lock);
+	free_all();
+}
+
+static void intel_liveupdate_finish(struct liveupdate_subsystem *ss, u64 data)
+{
+	guard(rwsem_write)(&iommu_liveupdate_rwsem);
+	intel_inherited_revoke_all(0);
+}
+
+/**
+ * intel_liveupdate_shutdown - Keep a unit translating if it has to
+ * @iommu: The unit
+ *
+ * Context: Shutdown: one CPU runs, with interrupts off.
+ * Return: true if the unit has been switched to its handover tables. The caller
+ * must not turn translation off then.
+ */
+bool intel_liveupdate_shutdown(struct intel_iommu *iommu)
+{
+	struct intel_handover *handover;
+
+	if (!frozen || !kexec_in_progress)
+		return false;
+
+	list_for_each_entry(handover, &handover_units, list) {
+		if (handover->iommu == iommu) {
+			intel_handover_switch(handover);
+			return true;
+		}
+	}
+	return false;
+}
+
+static const struct liveupdate_subsystem_ops intel_liveupdate_ops = {
+	.prepare = intel_liveupdate_prepare,
+	.freeze = intel_liveupdate_freeze,
+	.unfreeze = intel_liveupdate_unfreeze,
+	.cancel = intel_liveupdate_cancel,
+	.finish = intel_liveupdate_finish,
+	.owner = THIS_MODULE,
+};
+
+static struct liveupdate_subsystem intel_liveupdate_subsystem = {
+	.ops = &intel_liveupdate_ops,
+	.name = INTEL_LIVEUPDATE_NAME,
+};
+
+/* After the IOMMU core (device_initcall), whose records these go with */
+static int __init intel_liveupdate_init(void)
+{
+	if (!intel_iommu_enabled || !liveupdate_enabled())
+		return 0;
+
+	return liveupdate_register_subsystem(&intel_liveupdate_subsystem);
+}
+device_initcall_sync(intel_liveupdate_init);

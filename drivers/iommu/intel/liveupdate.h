@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Live update of VT-d units: what the parts of it and the driver call.
+ *
+ * adopt.c      what the previous kernel left, until it is finished or revoked
+ * handover.c   the tables that hardware walks during the jump
+ * liveupdate.c the LUO subsystem and the record
+ */
+#ifndef _INTEL_LIVEUPDATE_H
+#define _INTEL_LIVEUPDATE_H
+
+#include <linux/errno.h>
+#include <linux/list.h>
+#include <linux/types.h>
+
+struct device;
+struct device_domain_info;
+struct dmar_domain;
+struct intel_iommu;
+struct intel_rid_ser;
+struct intel_unit_ser;
+struct iommu_domain_ser;
+struct pt_iommu_ser;
+struct root_entry;
+
+/**
+ * struct intel_handover - Tables of one unit for the jump
+ * @list: Entry in the list of all such units
+ * @iommu: The unit
+ * @root: Root table with entries of preserved requester IDs only
+ */
+struct intel_handover {
+	struct list_head list;
+	struct intel_iommu *iommu;
+	struct root_entry *root;
+};
+
+#ifdef CONFIG_IOMMU_LIVEUPDATE
+
+/* adopt.c */
+bool intel_inherited_init(void);
+void intel_inherited_done(void);
+int intel_iommu_adopt(struct intel_iommu *iommu);
+void intel_iommu_block_unknown(struct intel_iommu *iommu);
+void intel_inherited_free(struct intel_iommu *iommu);
+int intel_inherited_attach(struct dmar_domain *domain,
+			   struct device_domain_info *info);
+void intel_inherited_detach(struct dmar_domain *domain,
+			    struct device_domain_info *info);
+void intel_inherited_revoke(struct device_domain_info *info);
+void intel_inherited_revoke_all(u64 top);
+bool intel_inherited_matches(struct device_domain_info *info,
+			     const struct pt_iommu_ser *ser);
+
+/* handover.c */
+struct intel_handover *intel_handover_alloc(struct intel_iommu *iommu);
+void intel_handover_free(struct intel_handover *handover);
+int intel_handover_add(struct intel_handover *handover, u16 rid);
+int intel_handover_copy(struct intel_handover *handover, u16 rid, u64 top,
+			struct intel_rid_ser *ser);
+void intel_handover_clear(struct intel_handover *handover, u16 rid);
+void intel_handover_switch(struct intel_handover *handover);
+
+/* liveupdate.c */
+int intel_iommu_preserve_device(struct device *dev,
+				const struct iommu_domain_ser *ser);
+void intel_iommu_unpreserve_device(struct device *dev);
+bool intel_liveupdate_shutdown(struct intel_iommu *iommu);
+
+#else /* CONFIG_IOMMU_LIVEUPDATE */
+
+static inline bool intel_inherited_init(void)
+{
+	return false;
+}
+
+static inline void intel_inherited_done(void)
+{
+}
+
+static inline int intel_iommu_adopt(struct intel_iommu *iommu)
+{
+	return -ENODATA;
+}
+
+static inline void intel_iommu_block_unknown(struct intel_iommu *iommu)
+{
+}
+
+static inline void intel_inherited_free(struct intel_iommu *iommu)
+{
+}
+
+static inline void intel_inherited_detach(struct dmar_domain *domain,
+					  struct device_domain_info *info)
+{
+}
+
+static inline void intel_inherited_revoke(struct device_domain_info *info)
+{
+}
+
+static inline bool intel_liveupdate_shutdown(struct intel_iommu *iommu)
+{
+	return false;
+}
+
+#endif /* CONFIG_IOMMU_LIVEUPDATE */
+#endif /* _INTEL_LIVEUPDATE_H */

@@ -1,0 +1,715 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Carry an iommufd over a live update
+ *
+ * What is preserved
+ *   Each HWPT_PAGING object that is attached to a device, as a token and the
+ *   domain behind it, and those devices. The domain goes on translating all the
+ *   time. In the new kernel the file lists the HWPTs, until it is finished.
+ *
+ * What is not preserved
+ *   IOAS objects, their mappings, HWPTs that are not attached, and bindings of
+ *   devices. The VMM makes them again. The VFIO device file is not preserved, so
+ *   the VMM has to live until the reboot.
+ *
+ * What is refused, because it could not be carried
+ *   Mappings that are not of a memfd which was preserved in the same session
+ *   before, HWPTs that track dirty pages or can be the parent of nested ones,
+ *   PASIDs, no-IOMMU mode, and an iommufd with access, fault, nested HWPT or
+ *   vIOMMU objects in it. What the IOMMU core and driver refuse comes on top.
+ *
+ * From preserve to unpreserve the IOAS of a preserved HWPT cannot be changed
+ * (io_pagetable.c), the HWPT cannot be destroyed, and no device can be attached
+ * to it (device.c).
+ *
+ * Locking: LUO calls all operations under the mutex of the session. Below it,
+ * one after the other: iommufd_group::lock, io_pagetable::domains_rwsem with
+ * iova_rwsem, and what the IOMMU core takes. iommu_liveupdate_rwsem is taken
+ * under iommufd_ctx::restored_lock.
+ */
+#define pr_fmt(fmt) "iommufd: liveupdate: " fmt
+
+#include <linux/anon_inodes.h>
+#include <linux/crc32.h>
+#include <linux/file.h>
+#include <linux/io.h>
+#include <linux/iommu-liveupdate.h>
+#include <linux/iommufd.h>
+#include <linux/kexec_handover.h>
+#include <linux/kho/abi/iommufd.h>
+#include <linux/liveupdate.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <uapi/linux/iommufd.h>
+
+#include "io_pagetable.h"
+#include "iommufd_private.h"
+
+/**
+ * struct iommufd_luo_hwpt - A HWPT that is being preserved
+ * @list: Entry in &iommufd_luo.hwpts
+ * @hwpt: The HWPT, with a reference to users
+ * @domain_id: Id of its domain in the next kernel
+ * @ioas_frozen: Its IOAS has been frozen for it
+ * @domain_preserved: Its domain is preserved
+ */
+struct iommufd_luo_hwpt {
+	struct list_head list;
+	struct iommufd_hwpt_paging *hwpt;
+	u32 domain_id;
+	bool ioas_frozen;
+	bool domain_preserved;
+};
+
+/**
+ * struct iommufd_luo_device - A device that is being preserved
+ * @list: Entry in &iommufd_luo.devices
+ * @dev: The device, with a reference
+ * @id: Id of its object
+ * @domain: What is attached to it
+ * @preserved: It is preserved in the IOMMU core
+ */
+struct iommufd_luo_device {
+	struct list_head list;
+	struct device *dev;
+	u32 id;
+	struct iommu_domain *domain;
+	bool preserved;
+};
+
+/**
+ * struct iommufd_luo - An iommufd that is being preserved
+ * @args: The arguments of the operation that is going on
+ * @ictx: The iommufd
+ * @hwpts: List of &struct iommufd_luo_hwpt
+ * @nr_hwpts: Length of @hwpts
+ * @devices: List of &struct iommufd_luo_device
+ * @ser: What is handed over
+ */
+struct iommufd_luo {
+	struct liveupdate_file_op_args *args;
+	struct iommufd_ctx *ictx;
+	struct list_head hwpts;
+	unsigned int nr_hwpts;
+	struct list_head devices;
+	struct iommufd_luo_ser *ser;
+};
+
+static const char *const iommufd_luo_refused[IOMMUFD_OBJ_MAX] = {
+	[IOMMUFD_OBJ_HWPT_NESTED] = "nested HWPT",
+	[IOMMUFD_OBJ_ACCESS] = "access",
+	[IOMMUFD_OBJ_FAULT] = "fault queue",
+	[IOMMUFD_OBJ_VIOMMU] = "vIOMMU",
+	[IOMMUFD_OBJ_VDEVICE] = "vDEVICE",
+	[IOMMUFD_OBJ_VEVENTQ] = "vEVENTQ",
+	[IOMMUFD_OBJ_HW_QUEUE] = "hardware queue",
+};
+
+static int check_objects(struct iommufd_ctx *ictx)
+{
+	struct iommufd_object *obj;
+	unsigned long index;
+	int rc = 0;
+
+	if (ictx->no_iommu_mode) {
+		pr_warn("no-IOMMU mode cannot be preserved\n");
+		return -EOPNOTSUPP;
+	}
+
+	xa_lock(&ictx->objects);
+	xa_for_each(&ictx->objects, index, obj) {
+		if (iommufd_luo_refused[obj->type]) {
+			pr_warn("object %u is a %s, it cannot be preserved\n",
+				obj->id, iommufd_luo_refused[obj->type]);
+			rc = -EOPNOTSUPP;
+			break;
+		}
+	}
+	xa_unlock(&ictx->objects);
+	return rc;
+}
+
+static struct iommufd_luo_hwpt *find_hwpt(struct iommufd_luo *luo,
+					  struct iommufd_hwpt_paging *hwpt)
+{
+	struct iommufd_luo_hwpt *lhwpt;
+
+	list_for_each_entry(lhwpt, &luo->hwpts, list)
+		if (lhwpt->hwpt == hwpt)
+			return lhwpt;
+	return NULL;
+}
+
+static int check_hwpt(struct iommufd_hwpt_paging *hwpt)
+{
+	const char *reason = NULL;
+
+	if (hwpt->common.fault)
+		reason = "handles I/O page faults";
+	else if (hwpt->nest_parent)
+		reason = "can be the parent of nested ones";
+	else if (READ_ONCE(hwpt->dirty_tracking))
+		reason = "tracks dirty pages";
+	if (!reason)
+		return 0;
+
+	pr_warn("HWPT %u %s, it cannot be preserved\n", hwpt->common.obj.id,
+		reason);
+	return -EOPNOTSUPP;
+}
+
+/* igroup->lock is held, so that the HWPT stays attached meanwhile */
+static int add_hwpt(struct iommufd_luo *luo, struct iommufd_hwpt_paging *hwpt)
+{
+	struct iommufd_luo_hwpt *lhwpt;
+	int rc;
+
+	if (find_hwpt(luo, hwpt))
+		return 0;
+
+	rc = check_hwpt(hwpt);
+	if (rc)
+		return rc;
+
+	lhwpt = kzalloc_obj(*lhwpt, GFP_KERNEL_ACCOUNT);
+	if (!lhwpt)
+		return -ENOMEM;
+
+	/* From here on no attach begins, and the token stays */
+	xa_lock(&luo->ictx->objects);
+	WRITE_ONCE(hwpt->preserved, true);
+	xa_unlock(&luo->ictx->objects);
+	refcount_inc(&hwpt->common.obj.users);
+	lhwpt->hwpt = hwpt;
+	list_add_tail(&lhwpt->list, &luo->hwpts);
+	luo->nr_hwpts++;
+	return 0;
+}
+
+static int add_device(struct iommufd_luo *luo, struct iommufd_device *idev)
+{
+	struct iommufd_group *igroup = idev->igroup;
+	struct iommufd_luo_device *ldev;
+	struct iommufd_attach *attach;
+	unsigned long pasid;
+	int rc;
+
+	guard(mutex)(&igroup->lock);
+
+	attach = NULL;
+	xa_for_each(&igroup->pasid_attach, pasid, attach) {
+		if (pasid != IOMMU_NO_PASID) {
+			dev_warn(idev->dev, "live update: PASID %lu is attached, it cannot be preserved\n",
+				 pasid);
+			return -EOPNOTSUPP;
+		}
+	}
+
+	attach = xa_load(&igroup->pasid_attach, IOMMU_NO_PASID);
+	if (!attach || !xa_load(&attach->device_array, idev->obj.id))
+		return 0;
+
+	if (!hwpt_is_paging(attach->hwpt)) {
+		dev_warn(idev->dev, "live update: a nested HWPT is attached, it cannot be preserved\n");
+		return -EOPNOTSUPP;
+	}
+
+	rc = add_hwpt(luo, to_hwpt_paging(attach->hwpt));
+	if (rc)
+		return rc;
+
+	/* An earlier walk has seen it */
+	list_for_each_entry(ldev, &luo->devices, list)
+		if (ldev->dev == idev->dev)
+			return 0;
+
+	ldev = kzalloc_obj(*ldev, GFP_KERNEL_ACCOUNT);
+	if (!ldev)
+		return -ENOMEM;
+
+	ldev->dev = get_device(idev->dev);
+	ldev->id = idev->obj.id;
+	ldev->domain = attach->hwpt->domain;
+	list_add_tail(&ldev->list, &luo->devices);
+	return 0;
+}
+
+/* Find the devices that are attached, and what to, by one walk over all */
+static int walk_devices(struct iommufd_luo *luo)
+{
+	struct iommufd_ctx *ictx = luo->ictx;
+	struct iommufd_object *obj;
+	unsigned long index = 0;
+	int rc = 0;
+
+	xa_lock(&ictx->objects);
+	xa_for_each(&ictx->objects, index, obj) {
+		if (obj->type != IOMMUFD_OBJ_DEVICE || !iommufd_lock_obj(obj))
+			continue;
+		xa_unlock(&ictx->objects);
+
+		rc = add_device(luo, container_of(obj, struct iommufd_device, obj));
+
+		iommufd_put_object(ictx, obj);
+		if (rc)
+			return rc;
+		xa_lock(&ictx->objects);
+	}
+	xa_unlock(&ictx->objects);
+	return 0;
+}
+
+/*
+ * An attach that looked before its HWPT was marked in add_hwpt() is complete
+ * when the walk takes the lock of its group once more.
+ */
+static int collect_devices(struct iommufd_luo *luo)
+{
+	unsigned int nr_hwpts;
+	int rc;
+
+	do {
+		nr_hwpts = luo->nr_hwpts;
+		rc = walk_devices(luo);
+	} while (!rc && luo->nr_hwpts != nr_hwpts);
+	return rc;
+}
+
+static void warn_area(struct iopt_area *area, const char *reason)
+{
+	pr_warn("IOVA %#lx-%#lx %s, it cannot be preserved\n",
+		iopt_area_iova(area), iopt_area_last_iova(area), reason);
+}
+
+/*
+ * A hole may have been punched into the memfd after its pages were pinned for
+ * the mapping. Then it is not those pages that LUO preserves.
+ */
+static int check_pages(struct iopt_area *area, struct iommu_domain *domain)
+{
+	struct address_space *mapping = area->pages->file->f_mapping;
+	unsigned long iova = iopt_area_iova(area);
+	unsigned long last = iopt_area_last_iova(area);
+	struct folio *folio;
+	size_t step;
+	u64 pos;
+
+	do {
+		pos = area->pages->start + iopt_area_start_byte(area, iova);
+		folio = filemap_get_folio(mapping, pos >> PAGE_SHIFT);
+		if (IS_ERR(folio))
+			return -EINVAL;
+		if (iommu_iova_to_phys(domain, iova) !=
+		    PFN_PHYS(folio_pfn(folio)) + offset_in_folio(folio, pos)) {
+			folio_put(folio);
+			return -EINVAL;
+		}
+		step = folio_size(folio) - offset_in_folio(folio, pos);
+		folio_put(folio);
+		cond_resched();
+	} while (!check_add_overflow(iova, step, &iova) && iova <= last);
+
+	return 0;
+}
+
+/* Called by iopt_freeze() for each area */
+static int check_area(struct iopt_area *area, struct iommu_domain *domain,
+		      void *data)
+{
+	struct iommufd_luo *luo = data;
+	u64 token;
+	int rc;
+
+	if (area->pages->type != IOPT_ADDRESS_FILE) {
+		warn_area(area, area->pages->type == IOPT_ADDRESS_DMABUF ?
+			  "maps a dma-buf" : "maps memory of a process");
+		return -EMEDIUMTYPE;
+	}
+
+	rc = liveupdate_file_require(luo->args, area->pages->file, &token);
+	if (rc) {
+		warn_area(area, "maps a file that is not preserved in this session");
+		return rc;
+	}
+
+	rc = check_pages(area, domain);
+	if (rc)
+		warn_area(area, "maps pages that are not in its file any more");
+	return rc;
+}
+
+static int preserve_hwpts(struct iommufd_luo *luo)
+{
+	struct iommufd_luo_hwpt *lhwpt;
+	int rc;
+
+	list_for_each_entry(lhwpt, &luo->hwpts, list) {
+		struct iommufd_hwpt_paging *hwpt = lhwpt->hwpt;
+
+		rc = iopt_freeze(&hwpt->ioas->iopt, hwpt->common.domain,
+				 check_area, luo);
+		if (rc)
+			return rc;
+		lhwpt->ioas_frozen = true;
+
+		/* What was checked before cannot change any more */
+		rc = check_hwpt(hwpt);
+		if (rc)
+			return rc;
+
+		rc = iommu_domain_preserve(hwpt->common.domain,
+					   &lhwpt->domain_id);
+		if (rc) {
+			pr_warn("HWPT %u cannot be preserved by its IOMMU: %pe\n",
+				hwpt->common.obj.id, ERR_PTR(rc));
+			return rc;
+		}
+		lhwpt->domain_preserved = true;
+	}
+	return 0;
+}
+
+static int preserve_device(struct iommufd_luo *luo,
+			   struct iommufd_luo_device *ldev)
+{
+	struct iommufd_object *obj;
+	int rc = -ENODEV;
+
+	/* While it is held the device stays bound, and its IOMMU data stays */
+	obj = iommufd_get_object(luo->ictx, ldev->id, IOMMUFD_OBJ_DEVICE);
+	if (!IS_ERR(obj)) {
+		if (container_of(obj, struct iommufd_device, obj)->dev == ldev->dev)
+			rc = iommu_device_preserve(ldev->dev, ldev->domain);
+		iommufd_put_object(luo->ictx, obj);
+	}
+
+	if (rc == -ENODEV)
+		dev_warn(ldev->dev, "live update: was unbound meanwhile, it cannot be preserved\n");
+	return rc;
+}
+
+static int preserve_devices(struct iommufd_luo *luo)
+{
+	struct iommufd_luo_device *ldev;
+	int rc;
+
+	list_for_each_entry(ldev, &luo->devices, list) {
+		rc = preserve_device(luo, ldev);
+		if (rc)
+			return rc;
+		ldev->preserved = true;
+	}
+	return 0;
+}
+
+static u32 header_crc(struct iommufd_luo_ser *ser)
+{
+	return crc32_le(~0, (void *)ser, offsetof(typeof(*ser), crc));
+}
+
+static u32 hwpts_crc(struct iommufd_luo_ser *ser)
+{
+	return crc32_le(~0, (void *)ser->hwpts,
+			flex_array_size(ser, hwpts, ser->nr_hwpts));
+}
+
+static int write_ser(struct iommufd_luo *luo)
+{
+	struct iommufd_luo_hwpt *lhwpt;
+	struct iommufd_luo_ser *ser;
+	unsigned int i;
+
+	ser = kho_alloc_preserve(struct_size(ser, hwpts, luo->nr_hwpts));
+	if (IS_ERR(ser))
+		return PTR_ERR(ser);
+	luo->ser = ser;
+
+	ser->length = struct_size(ser, hwpts, luo->nr_hwpts);
+	list_for_each_entry(lhwpt, &luo->hwpts, list) {
+		struct iommufd_hwpt_ser *hser = &ser->hwpts[ser->nr_hwpts];
+
+		hser->token = lhwpt->hwpt->token;
+		hser->domain_id = lhwpt->domain_id;
+		hser->alloc_flags = lhwpt->hwpt->alloc_flags;
+		for (i = 0; i < ser->nr_hwpts; i++) {
+			if (ser->hwpts[i].token == hser->token) {
+				pr_warn("two HWPTs have the token %#llx\n",
+					hser->token);
+				return -EEXIST;
+			}
+		}
+		ser->nr_hwpts++;
+	}
+	ser->hwpts_crc = hwpts_crc(ser);
+	ser->crc = header_crc(ser);
+	return 0;
+}
+
+/* Undo as much of a preserve as was done */
+static void iommufd_luo_free(struct iommufd_luo *luo)
+{
+	struct iommufd_luo_device *ldev, *next_dev;
+	struct iommufd_luo_hwpt *lhwpt, *next_hwpt;
+
+	list_for_each_entry_safe_reverse(ldev, next_dev, &luo->devices, list) {
+		if (ldev->preserved)
+			iommu_device_unpreserve(ldev->dev, ldev->domain);
+		put_device(ldev->dev);
+		kfree(ldev);
+	}
+
+	list_for_each_entry_safe_reverse(lhwpt, next_hwpt, &luo->hwpts, list) {
+		struct iommufd_hwpt_paging *hwpt = lhwpt->hwpt;
+
+		if (lhwpt->domain_preserved)
+			iommu_domain_unpreserve(hwpt->common.domain);
+		if (lhwpt->ioas_frozen)
+			iopt_unfreeze(&hwpt->ioas->iopt);
+		WRITE_ONCE(hwpt->preserved, false);
+		iommufd_hw_pagetable_put(luo->ictx, &hwpt->common);
+		kfree(lhwpt);
+	}
+
+	if (luo->ser)
+		kho_unpreserve_free(luo->ser);
+	kfree(luo);
+}
+
+static bool iommufd_luo_can_preserve(struct liveupdate_file_handler *handler,
+				     struct file *file)
+{
+	struct iommufd_ctx *ictx = iommufd_ctx_from_file(file);
+
+	if (IS_ERR(ictx))
+		return false;
+	iommufd_ctx_put(ictx);
+	return true;
+}
+
+static int iommufd_luo_preserve(struct liveupdate_file_op_args *args)
+{
+	struct iommufd_ctx *ictx = args->file->private_data;
+	struct iommufd_luo *luo;
+	int rc;
+
+	rc = check_objects(ictx);
+	if (rc)
+		return rc;
+
+	luo = kzalloc_obj(*luo, GFP_KERNEL_ACCOUNT);
+	if (!luo)
+		return -ENOMEM;
+	luo->args = args;
+	luo->ictx = ictx;
+	INIT_LIST_HEAD(&luo->hwpts);
+	INIT_LIST_HEAD(&luo->devices);
+
+	rc = collect_devices(luo);
+	if (rc)
+		goto err_free;
+	rc = preserve_hwpts(luo);
+	if (rc)
+		goto err_free;
+	rc = preserve_devices(luo);
+	if (rc)
+		goto err_free;
+	rc = write_ser(luo);
+	if (rc)
+		goto err_free;
+
+	luo->args = NULL;
+	args->private_data = luo;
+	args->serialized_data = virt_to_phys(luo->ser);
+	return 0;
+
+err_free:
+	iommufd_luo_free(luo);
+	return rc;
+}
+
+static void iommufd_luo_unpreserve(struct liveupdate_file_op_args *args)
+{
+	iommufd_luo_free(args->private_data);
+}
+
+static struct iommufd_luo_ser *get_ser(u64 data)
+{
+	struct iommufd_luo_ser *ser = phys_to_virt(data);
+
+	if (ser->crc == header_crc(ser) &&
+	    ser->length == struct_size(ser, hwpts, ser->nr_hwpts) &&
+	    ser->hwpts_crc == hwpts_crc(ser))
+		return ser;
+
+	pr_err("record of a preserved iommufd is damaged\n");
+	return NULL;
+}
+
+static int iommufd_luo_retrieve(struct liveupdate_file_op_args *args)
+{
+	struct iommufd_luo_ser *ser = get_ser(args->serialized_data);
+	struct iommufd_luo_ser *restored;
+	struct iommufd_ctx *ictx;
+	struct file *file;
+
+	if (!ser)
+		return -EBADMSG;
+
+	restored = kmemdup(ser, ser->length, GFP_KERNEL_ACCOUNT);
+	if (!restored)
+		return -ENOMEM;
+
+	file = iommufd_anon_file();
+	if (IS_ERR(file)) {
+		kfree(restored);
+		return PTR_ERR(file);
+	}
+
+	ictx = file->private_data;
+	ictx->restored = restored;
+	args->file = file;
+	return 0;
+}
+
+static void iommufd_luo_finish(struct liveupdate_file_op_args *args)
+{
+	struct iommufd_luo_ser *ser = get_ser(args->serialized_data);
+	u32 i;
+
+	if (args->file) {
+		struct iommufd_ctx *ictx = args->file->private_data;
+
+		guard(mutex)(&ictx->restored_lock);
+		kfree(ictx->restored);
+		ictx->restored = NULL;
+	}
+
+	/*
+	 * Which domains are its own cannot be known, and the memory that they
+	 * map is freed next. So none may go on translating.
+	 */
+	if (!ser) {
+		iommu_restored_release_all();
+		return;
+	}
+
+	for (i = 0; i < ser->nr_hwpts; i++)
+		iommu_restored_domain_release(ser->hwpts[i].domain_id);
+	kho_restore_free(ser);
+}
+
+static const struct liveupdate_file_ops iommufd_luo_file_ops = {
+	.can_preserve = iommufd_luo_can_preserve,
+	.preserve = iommufd_luo_preserve,
+	.unpreserve = iommufd_luo_unpreserve,
+	.retrieve = iommufd_luo_retrieve,
+	.finish = iommufd_luo_finish,
+	.owner = THIS_MODULE,
+};
+
+static struct liveupdate_file_handler iommufd_luo_handler = {
+	.ops = &iommufd_luo_file_ops,
+	.compatible = IOMMUFD_LUO_FH_COMPATIBLE,
+};
+
+/* LUO loads the module by this when a preserved iommufd is wanted back */
+MODULE_ALIAS("luo-" IOMMUFD_LUO_FH_COMPATIBLE);
+
+/**
+ * iommufd_hwpt_set_token() - IOMMU_HWPT_LIVEUPDATE_SET_TOKEN
+ * @ucmd: The command
+ *
+ * Return: 0, -ENOENT if there is no such HWPT_PAGING, -EEXIST if another one has
+ * the token, -EBUSY if the HWPT is preserved.
+ */
+int iommufd_hwpt_set_token(struct iommufd_ucmd *ucmd)
+{
+	struct iommu_hwpt_liveupdate_set_token *cmd = ucmd->cmd;
+	struct iommufd_ctx *ictx = ucmd->ictx;
+	struct iommufd_hwpt_paging *hwpt;
+	struct iommufd_object *obj;
+	unsigned long index;
+	int rc = 0;
+
+	hwpt = iommufd_get_hwpt_paging(ucmd, cmd->hwpt_id);
+	if (IS_ERR(hwpt))
+		return PTR_ERR(hwpt);
+
+	xa_lock(&ictx->objects);
+	xa_for_each(&ictx->objects, index, obj) {
+		if (obj->type == IOMMUFD_OBJ_HWPT_PAGING &&
+		    obj != &hwpt->common.obj &&
+		    container_of(obj, struct iommufd_hwpt_paging,
+				 common.obj)->token == cmd->token)
+			rc = -EEXIST;
+	}
+	if (READ_ONCE(hwpt->preserved))
+		rc = -EBUSY;
+	if (!rc)
+		hwpt->token = cmd->token;
+	xa_unlock(&ictx->objects);
+
+	iommufd_put_object(ictx, &hwpt->common.obj);
+	return rc;
+}
+
+/**
+ * iommufd_list_restored_hwpts() - IOMMU_LIVEUPDATE_LIST_HWPTS
+ * @ucmd: The command
+ *
+ * Return: 0, -EOPNOTSUPP for unknown flags, -EMSGSIZE if there are more HWPTs
+ * than there is room for, -EFAULT.
+ */
+int iommufd_list_restored_hwpts(struct iommufd_ucmd *ucmd)
+{
+	struct iommu_liveupdate_list_hwpts *cmd = ucmd->cmd;
+	struct iommu_liveupdate_hwpt __user *uptr = u64_to_user_ptr(cmd->hwpts);
+	struct iommufd_ctx *ictx = ucmd->ictx;
+	u32 room = cmd->count;
+	u32 i;
+	int rc;
+
+	if (cmd->flags || cmd->__reserved)
+		return -EOPNOTSUPP;
+
+	guard(mutex)(&ictx->restored_lock);
+
+	cmd->count = ictx->restored ? ictx->restored->nr_hwpts : 0;
+	for (i = 0; i < min(room, cmd->count); i++) {
+		const struct iommufd_hwpt_ser *ser = &ictx->restored->hwpts[i];
+		struct iommu_liveupdate_hwpt hwpt = {
+			.token = ser->token,
+			.alloc_flags = ser->alloc_flags,
+			.nr_devices = iommu_restored_domain_devices(ser->domain_id),
+		};
+
+		if (copy_to_user(&uptr[i], &hwpt, sizeof(hwpt)))
+			return -EFAULT;
+	}
+
+	rc = iommufd_ucmd_respond(ucmd, sizeof(*cmd));
+	if (rc)
+		return rc;
+	return room < cmd->count ? -EMSGSIZE : 0;
+}
+
+/**
+ * iommufd_liveupdate_init() - Let LUO preserve iommufds
+ *
+ * Return: 0, also if live update is not enabled, or a negative errno.
+ */
+int __init iommufd_liveupdate_init(void)
+{
+	int rc;
+
+	rc = liveupdate_register_file_handler(&iommufd_luo_handler);
+	return rc == -EOPNOTSUPP ? 0 : rc;
+}
+
+/**
+ * iommufd_liveupdate_exit() - Undo iommufd_liveupdate_init()
+ */
+void iommufd_liveupdate_exit(void)
+{
+	liveupdate_unregister_file_handler(&iommufd_luo_handler);
+}

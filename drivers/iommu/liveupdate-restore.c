@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Take over the domains of devices that kept translating during a live update.
+ *
+ * The records that the previous kernel left (linux/kho/abi/iommu.h) are read
+ * once, before any device is probed, into the two lists below, and their
+ * memory is given back. When a device is probed that has a record, the core
+ * attaches a restored domain to it where it would have attached the default
+ * domain. A restored domain is frozen: it stands for the page table that the
+ * hardware walks and that the previous kernel built. The group is owned by the
+ * IOMMU core until the file that preserved the domain is finished, so no
+ * driver that uses the DMA API can bind, and nobody else can attach.
+ *
+ * Locking: the lists, and everything in them, are written with
+ * iommu_liveupdate_rwsem held for write, and read with it held for read. A
+ * device record is changed at probe and at removal of its device as well, where
+ * the rwsem is held for read and the group's mutex keeps others out.
+ *
+ * For the lock order see iommu_liveupdate_rwsem in iommu.c.
+ */
+#define pr_fmt(fmt) "iommu: liveupdate: " fmt
+
+#include <linux/crc32.h>
+#include <linux/export.h>
+#include <linux/init.h>
+#include <linux/io.h>
+#include <linux/iommu-liveupdate.h>
+#include <linux/kexec_handover.h>
+#include <linux/kho/abi/iommu.h>
+#include <linux/kho_block.h>
+#include <linux/list.h>
+#include <linux/liveupdate.h>
+#include <linux/mutex.h>
+#include <linux/pci.h>
+#include <linux/slab.h>
+
+#include "iommu-liveupdate-priv.h"
+#include "iommu-priv.h"
+
+/**
+ * struct iommu_restored_domain - A domain of the previous kernel
+ * @list: Entry in iommu_restored_domains
+ * @ser: Copy of its record
+ * @domain: What stands for it here, NULL until its first device is probed
+ */
+struct iommu_restored_domain {
+	struct list_head list;
+	struct iommu_domain_ser ser;
+	struct iommu_domain *domain;
+};
+
+/**
+ * struct iommu_restored_device - A device that kept translating
+ * @list: Entry in iommu_restored_devices
+ * @ser: Copy of its record
+ * @rdom: The domain it translates with, NULL if that has no usable record
+ * @dev: The device, NULL before it is probed and after it is removed
+ */
+struct iommu_restored_device {
+	struct list_head list;
+	struct iommu_device_ser ser;
+	struct iommu_restored_domain *rdom;
+	struct device *dev;
+};
+
+static LIST_HEAD(iommu_restored_domains);
+static LIST_HEAD(iommu_restored_devices);
+
+/* Revokes what the IOMMU driver adopted for devices that did not come up */
+static void (*iommu_revoke_absent)(u64 top_phys) __ro_after_init;
+
+/* Under the mutex of a group. Serializes the probe of devices with one domain. */
+static DEFINE_MUTEX(restored_probe_lock);
+
+/**
+ * iommu_liveupdate_crc - The CRC32 that ends a header or record
+ * @ser: The structure
+ * @len: How much of it comes before the CRC, in bytes
+ *
+ * Return: the CRC32 of the @len bytes at @ser.
+ */
+u32 iommu_liveupdate_crc(const void *ser, size_t len)
+{
+	return crc32_le(~0, ser, len);
+}
+
+/**
+ * iommu_restored_pending - Does the previous kernel's state wait for its end?
+ *
+ * Context: iommu_liveupdate_rwsem must be held.
+ * Return: true while any domain or device is in restored state.
+ */
+bool iommu_restored_pending(void)
+{
+	lockdep_assert_held(&iommu_liveupdate_rwsem);
+
+	return !list_empty(&iommu_restored_devices) ||
+	       !list_empty(&iommu_restored_domains);
+}
+
+/**
+ * iommu_restored_needs - Must a device stay for one in restored state?
+ * @pdev: A PCI device, perhaps a bridge or a PF
+ *
+ * Context: iommu_liveupdate_rwsem held for write.
+ * Return: true, with a line in the log, if @pdev has to stay.
+ */
+bool iommu_restored_needs(struct pci_dev *pdev)
+{
+	struct iommu_restored_device *rdev;
+
+	list_for_each_entry(rdev, &iommu_restored_devices, list)
+		if (rdev->dev && iommu_liveupdate_needs(rdev->dev, pdev))
+			return true;
+	return false;
+}
+
+static struct iommu_restored_domain *find_restored_domain(u32 id)
+{
+	struct iommu_restored_domain *rdom;
+
+	list_for_each_entry(rdom, &iommu_restored_domains, list)
+		if (rdom->ser.id == id)
+			return rdom;
+	return NULL;
+}
+
+static struct iommu_restored_device *find_restored_device(struct device *dev)
+{
+	struct iommu_restored_device *rdev;
+
+	list_for_each_entry(rdev, &iommu_restored_devices, list)
+		if (rdev->dev == dev)
+			return rdev;
+	return NULL;
+}
+
+/* The record of a device that is probed for the first time */
+static struct iommu_restored_device *match_restored_device(struct device *dev)
+{
+	struct iommu_restored_device *rdev;
+	struct pci_dev *pdev;
+
+	if (!dev_is_pci(dev))
+		return NULL;
+
+	pdev = to_pci_dev(dev);
+	list_for_each_entry(rdev, &iommu_restored_devices, list)
+		if (!rdev->dev && rdev->ser.bdf == pci_dev_id(pdev) &&
+		    rdev->ser.segment == pci_domain_nr(pdev->bus))
+			return rdev;
+	return NULL;
+}
+
+/**
+ * iommu_restored_device_probe - Get the domain that a device translates with
+ * @dev: A device that is being probed, not attached to anything yet
+ *
+ * Makes the device's record, if there is one, belong to @dev. Allocates the
+ * restored domain for the first device that uses it.
+ *
+ * Context: iommu_liveupdate_rwsem held for read, mutex of the group of @dev.
+ * Return: NULL if @dev is not a preserved device. The restored domain to
+ * attach. An ERR_PTR() if the device was preserved and what it used cannot be
+ * taken over: the caller must block it.
+ */
+struct iommu_domain *iommu_restored_device_probe(struct device *dev)
+{
+	const struct iommu_ops *ops = dev_iommu_ops(dev);
+	struct iommu_restored_device *rdev;
+	struct iommu_domain *domain;
+	struct pci_dev *pdev;
+
+	/* Devices of other groups may be probed at the same time */
+	guard(mutex)(&restored_probe_lock);
+
+	rdev = match_restored_device(dev);
+	if (!rdev)
+		return NULL;
+
+	rdev->dev = dev;
+	pdev = to_pci_dev(dev);
+	if (rdev->ser.vendor != pdev->vendor ||
+	    rdev->ser.device != pdev->device) {
+		pci_err(pdev, "live update: preserved as %04x:%04x, another device is here\n",
+			rdev->ser.vendor, rdev->ser.device);
+		return ERR_PTR(-ENXIO);
+	}
+
+	if (!rdev->rdom) {
+		pci_err(pdev, "live update: no valid record of domain %u\n",
+			rdev->ser.domain_id);
+		return ERR_PTR(-ENODATA);
+	}
+
+	if (rdev->rdom->domain)
+		return rdev->rdom->domain;
+
+	if (!ops->restore_domain)
+		return ERR_PTR(-EOPNOTSUPP);
+
+	domain = ops->restore_domain(dev, &rdev->rdom->ser);
+	if (!IS_ERR(domain)) {
+		domain->type = IOMMU_DOMAIN_UNMANAGED;
+		domain->cookie_type = IOMMU_COOKIE_NONE;
+		domain->owner = ops;
+		rdev->rdom->domain = domain;
+	}
+	return domain;
+}
+
+/**
+ * iommu_restored_device_gone - A device in restored state is being removed
+ * @dev: The device
+ *
+ * Its DMA is stopped, and its record is forgotten as far as the device goes: the
+ * IOMMU core attaches the default domain next, which may be an identity domain.
+ *
+ * Context: iommu_liveupdate_rwsem held for read, mutex of the group of @dev.
+ * Return: true if @dev is in restored state.
+ */
+bool iommu_restored_device_gone(struct device *dev)
+{
+	struct iommu_restored_device *rdev = find_restored_device(dev);
+
+	if (!rdev)
+		return false;
+
+	pci_clear_master(to_pci_dev(dev));
+	dev_warn(dev, "live update: removed before its live update was finished\n");
+	rdev->dev = NULL;
+	/* Never match a device that is plugged in here later */
+	rdev->ser.segment = U32_MAX;
+	return true;
+}
+
+/* Block the device and hand its group back; rwsem held for write */
+static void release_device(struct iommu_restored_device *rdev)
+{
+	if (rdev->dev) {
+		/*
+		 * Nobody drives the device any more. It must not run into the
+		 * default domain, which may be an identity domain.
+		 */
+		pci_clear_master(to_pci_dev(rdev->dev));
+		iommu_group_end_restored(rdev->dev);
+		dev_info(rdev->dev, "live update: was not claimed, its inherited translation is revoked\n");
+	}
+	list_del(&rdev->list);
+	kfree(rdev);
+}
+
+static void release_domain(struct iommu_restored_domain *rdom)
+{
+	struct iommu_restored_device *rdev, *tmp;
+
+	/*
+	 * The memory that the domain maps is freed after this. Devices that
+	 * did not come up have entries that no attach replaces.
+	 */
+	if (iommu_revoke_absent)
+		iommu_revoke_absent(rdom->ser.pt.top_phys);
+
+	list_for_each_entry_safe(rdev, tmp, &iommu_restored_devices, list)
+		if (rdev->rdom == rdom)
+			release_device(rdev);
+
+	if (rdom->domain)
+		iommu_domain_free(rdom->domain);
+	else
+		pr_warn("domain %u: none of its devices is here, its tables stay reserved\n",
+			rdom->ser.id);
+	list_del(&rdom->list);
+	kfree(rdom);
+}
+
+/**
+ * iommu_restored_domain_devices - Count the devices of a restored domain
+ * @id: Id of the domain, as iommu_domain_preserve() gave it
+ *
+ * Context: May sleep. Takes iommu_liveupdate_rwsem for read.
+ * Return: How many devices translate with the domain.
+ */
+unsigned int iommu_restored_domain_devices(u32 id)
+{
+	struct iommu_restored_domain *rdom;
+	struct iommu_restored_device *rdev;
+	unsigned int n = 0;
+
+	guard(rwsem_read)(&iommu_liveupdate_rwsem);
+
+	rdom = find_restored_domain(id);
+	if (!rdom)
+		return 0;
+	list_for_each_entry(rdev, &iommu_restored_devices, list)
+		if (rdev->rdom == rdom && rdev->dev)
+			n++;
+	return n;
+}
+EXPORT_SYMBOL_NS_GPL(iommu_restored_domain_devices, "IOMMUFD_INTERNAL");
+
+/**
+ * iommu_restored_domain_release - End the use of a restored domain
+ * @id: Id of the domain, as iommu_domain_preserve() gave it
+ *
+ * For each device that still translates with it: bus mastering is cleared, the
+ * device gets the default domain of its group, and the group has no owner any
+ * more. Then the domain is freed with its page table. Does nothing if there is
+ * no such domain. Cannot fail.
+ *
+ * Context: May sleep. Takes iommu_liveupdate_rwsem for write.
+ */
+void iommu_restored_domain_release(u32 id)
+{
+	struct iommu_restored_domain *rdom;
+
+	guard(rwsem_write)(&iommu_liveupdate_rwsem);
+
+	rdom = find_restored_domain(id);
+	if (rdom)
+		release_domain(rdom);
+}
+EXPORT_SYMBOL_NS_GPL(iommu_restored_domain_release, "IOMMUFD_INTERNAL");
+
+/**
+ * iommu_restored_release_all - End the use of everything that was restored
+ *
+ * What iommu_restored_domain_release() does, for all domains, and for the
+ * devices that were blocked because their record was not usable.
+ *
+ * Context: May sleep. Takes iommu_liveupdate_rwsem for write.
+ */
+void iommu_restored_release_all(void)
+{
+	struct iommu_restored_domain *rdom, *next_dom;
+	struct iommu_restored_device *rdev, *next_dev;
+
+	guard(rwsem_write)(&iommu_liveupdate_rwsem);
+
+	list_for_each_entry_safe(rdom, next_dom, &iommu_restored_domains, list)
+		release_domain(rdom);
+	list_for_each_entry_safe(rdev, next_dev, &iommu_restored_devices, list)
+		release_device(rdev);
+}
+EXPORT_SYMBOL_NS_GPL(iommu_restored_release_all, "IOMMUFD_INTERNAL");
+
+/**
+ * iommu_restored_set_revoke - Name the function that revokes absent devices
+ * @revoke_absent: Ends the inherited translation by the page table with this
+ *                 top for all devices that no restored domain is attached to.
+ *                 Called with iommu_liveupdate_rwsem held for write
+ *
+ * Context: By an IOMMU driver that has adopted tables, at boot.
+ */
+void __init iommu_restored_set_revoke(void (*revoke_absent)(u64 top_phys))
+{
+	iommu_revoke_absent = revoke_absent;
+}
+
+static int __init read_domains(struct kho_block_set *blocks)
+{
+	struct iommu_restored_domain *rdom;
+	struct iommu_domain_ser *ser;
+	struct kho_block_set_it it;
+
+	kho_block_set_it_init(&it, blocks);
+	while ((ser = kho_block_set_it_read_entry(&it))) {
+		if (ser->crc != iommu_liveupdate_crc(ser, offsetof(typeof(*ser), crc)) ||
+		    find_restored_domain(ser->id)) {
+			pr_err("record of a domain is damaged, dropped\n");
+			continue;
+		}
+		rdom = kzalloc_obj(*rdom);
+		if (!rdom)
+			return -ENOMEM;
+		rdom->ser = *ser;
+		list_add_tail(&rdom->list, &iommu_restored_domains);
+	}
+	return 0;
+}
+
+static int __init read_devices(struct kho_block_set *blocks)
+{
+	struct iommu_restored_device *rdev;
+	struct iommu_device_ser *ser;
+	struct kho_block_set_it it;
+
+	kho_block_set_it_init(&it, blocks);
+	while ((ser = kho_block_set_it_read_entry(&it))) {
+		if (ser->crc != iommu_liveupdate_crc(ser, offsetof(typeof(*ser), crc))) {
+			pr_err("record of a device is damaged, the device will be stopped\n");
+			continue;
+		}
+		rdev = kzalloc_obj(*rdev);
+		if (!rdev)
+			return -ENOMEM;
+		rdev->ser = *ser;
+		rdev->rdom = find_restored_domain(ser->domain_id);
+		list_add_tail(&rdev->list, &iommu_restored_devices);
+	}
+	return 0;
+}
+
+static int __init read_records(struct iommu_liveupdate_ser *ser)
+{
+	struct kho_block_set domains, devices;
+	int ret;
+
+	kho_block_set_init(&domains, sizeof(struct iommu_domain_ser));
+	kho_block_set_init(&devices, sizeof(struct iommu_device_ser));
+
+	ret = kho_block_set_restore(&domains, ser->domains);
+	if (ret)
+		return ret;
+	ret = kho_block_set_restore(&devices, ser->devices);
+	if (ret)
+		goto out_domains;
+
+	ret = read_domains(&domains);
+	if (!ret)
+		ret = read_devices(&devices);
+
+	kho_block_set_destroy(&devices);
+out_domains:
+	kho_block_set_destroy(&domains);
+	return ret;
+}
+
+/*
+ * Any error here means that devices are stopped, and their entries revoked, by
+ * their IOMMU driver, which finds entries for which the core has no record.
+ */
+static int __init iommu_restored_init(void)
+{
+	struct iommu_liveupdate_ser *ser;
+	u64 data;
+	int ret;
+
+	ret = liveupdate_subsystem_get_incoming(IOMMU_LIVEUPDATE_NAME, &data);
+	if (ret)
+		return ret == -ENOENT ? 0 : ret;
+
+	ser = phys_to_virt(data);
+	if (ser->version != IOMMU_LIVEUPDATE_VERSION ||
+	    ser->length != sizeof(*ser)) {
+		pr_err("handed over in version %u, this kernel knows %u\n",
+		       ser->version, IOMMU_LIVEUPDATE_VERSION);
+		return -EPROTONOSUPPORT;
+	}
+	if (ser->crc != iommu_liveupdate_crc(ser, offsetof(typeof(*ser), crc))) {
+		pr_err("the header of the records is damaged\n");
+		return -EBADMSG;
+	}
+
+	scoped_guard(rwsem_write, &iommu_liveupdate_rwsem)
+		ret = read_records(ser);
+	if (ret)
+		pr_err("cannot read the records: %pe\n", ERR_PTR(ret));
+	else
+		pr_info("%llu devices in %llu domains were handed over\n",
+			ser->nr_devices, ser->nr_domains);
+	kho_restore_free(ser);
+	return ret;
+}
+
+/* After LUO has found its data (early_initcall), before any device is probed */
+postcore_initcall(iommu_restored_init);

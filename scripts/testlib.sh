@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Helpers of the tests; scripts/README.md describes them. They run in the
+# test's own shell: WORK_DIR is its directory, RUN_DIR that of the whole run,
+# and TAP the descriptor of the TAP output.
+
+fail()
+{
+	printf '%s\n' "$*" | tee -a "$WORK_DIR/reason" >&2
+	exit 1
+}
+
+skip()
+{
+	printf '%s\n' "$*" | tee "$WORK_DIR/reason" >&2
+	exit 77
+}
+
+diag()
+{
+	printf '# %s\n' "$*" >&"$TAP"
+	printf '%s\n' "$*" >&2
+}
+
+check()
+{
+	local text="$1"
+
+	shift
+	"$@" || fail "$text"
+}
+
+need_tree()
+{
+	need_series
+	BASE="$(base_commit)"
+}
+
+need_kernel()
+{
+	KERNEL_OUT="$("$TOP/scripts/build" "$1")" || fail "configs/$1.config does not build"
+	KERNEL="$KERNEL_OUT/bzImage"
+}
+
+need_initramfs()
+{
+	INITRD="$("$TOP/scripts/initramfs" "$1")" || fail "no initramfs for $1"
+}
+
+run_vm()
+{
+	local tag="$1" dir
+
+	shift
+	dir="$RUN_DIR/vm-$tag"
+	CONSOLE="$dir/console"
+	TRACE="$dir/trace"
+	if [[ -e $dir/rc ]]; then
+		[[ "$(<"$dir/options")" == "$*" ]] ||
+			fail "the VM $tag ran with other options before"
+	else
+		mkdir -p "$dir"
+		printf '%s\n' "$*" >"$dir/options"
+		VM_RC=0
+		"$TOP/scripts/vm" --console "$CONSOLE" --trace-file "$TRACE" "$@" || VM_RC=$?
+		echo "$VM_RC" >"$dir/rc"
+	fi
+	VM_RC="$(<"$dir/rc")"
+	printf 'console: %s\n' "$CONSOLE" >&2
+}
+
+run_guest()
+{
+	local kernel=lean tag='' append='' scenario
+
+	while [[ $1 == --* ]]; do
+		case "$1" in
+		--kernel) kernel="$2" ;;
+		--tag) tag="$2" ;;
+		--append) append="$2" ;;
+		*) break ;;
+		esac
+		shift 2
+	done
+	scenario="$1"
+	shift
+	need_kernel "$kernel"
+	need_initramfs "$kernel"
+	run_vm "${tag:-$scenario-$kernel}" --kernel "$KERNEL" --initrd "$INITRD" \
+		--append "init_on_free=1 ilu.scenario=$scenario${append:+ $append}" \
+		--trace vtd_dmar_enable,vtd_reg_dmar_root \
+		--device edu,id=edu0,addr=0x10 --device edu,id=edu1,addr=0x11 "$@"
+	((VM_RC == 0)) || fail "the VM did not end by itself (status $VM_RC): $(tail -n 3 "$CONSOLE" | tr -d '\r')"
+	guest_results | grep -q '^ok the scenario came to its end' ||
+		fail "the guest did not come to its end: $(guest_results | grep '^not ok' | tail -n 1)"
+}
+
+# The guest's verdicts, as "ok PROMISE" and "not ok PROMISE: REASON".
+guest_results()
+{
+	tr -d '\r' <"$CONSOLE" | sed -n 's/^.*ILU-RESULT: //p'
+}
+
+guest_kept()
+{
+	local broken
+
+	broken="$(guest_results | grep -F -- "not ok $1" | head -n 3)" || true
+	[[ -z $broken ]] || fail "$broken"
+	guest_results | grep -qxE -- "ok $(quote_ere "$1") *" || fail "the guest did not report: $1"
+}
+
+guest_broke()
+{
+	guest_results | grep -qE -- "^not ok $(quote_ere "$1"): " ||
+		fail "the guest did not report as broken: $1"
+}
+
+guest_all_kept()
+{
+	local broken
+
+	broken="$(guest_results | grep '^not ok ' | head -n 10)" || true
+	[[ -z $broken ]] || fail "$broken"
+}
+
+# shellcheck disable=SC2016
+quote_ere()
+{
+	sed 's/[][\.*^$(){}?+|/]/\\&/g' <<<"$1"
+}
+
+console_has()
+{
+	grep -qE -- "$1" "$CONSOLE" || fail "the console has no line like: $1"
+}
+
+console_lacks()
+{
+	if grep -E -- "$1" "$CONSOLE" | head -n 5 | tee -a "$WORK_DIR/reason" | grep -q .; then
+		fail "the console must not have a line like: $1"
+	fi
+}
+
+trace_has()
+{
+	grep -qE -- "$1" "$TRACE" || fail "the trace has no line like: $1"
+}
+
+trace_lacks()
+{
+	if grep -E -- "$1" "$TRACE" | head -n 5 | tee -a "$WORK_DIR/reason" | grep -q .; then
+		fail "the trace must not have a line like: $1"
+	fi
+}
+
+no_splat()
+{
+	console_lacks 'WARNING: |BUG: |Oops|Kernel panic|KASAN:|UBSAN:|INFO: (possible|inconsistent|suspicious|task)|possible (recursive|circular) locking|sleeping function called|general protection|Call Trace:|Failed to (restore|preserve) '
+}

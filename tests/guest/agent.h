@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The test agent is PID 1 of the guest. It runs one stage of one scenario in
+ * each kernel of a chain of live updates and reports what it saw in the lines
+ * that scripts/README.md describes.
+ *
+ * One agent is one thread, apart from the VMM processes that scen_vmm.c forks
+ * to kill them. Nothing here is freed for its own sake: a stage ends in kexec or
+ * in power off. What a test is about (file descriptors, devices) is closed
+ * explicitly, because closing it is an event.
+ */
+#ifndef ILU_AGENT_H
+#define ILU_AGENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#define KIB(n)		((n) * 1024ULL)
+#define MIB(n)		((n) * 1024ULL * 1024)
+
+/* ---- report.c: timeline, verdicts, guest time --------------------------- */
+
+void report_init(void);
+/* An event for the timeline. */
+void say(const char *who, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+/* Verdict on @promise; @fmt is the reason, printed if it is broken. Returns @kept. */
+bool verdict(bool kept, const char *promise, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* verdict() that @ret is 0. */
+bool works(int ret, const char *promise);
+/* verdict() that @ret is -@err: "@what is refused". */
+bool refused(int ret, int err, const char *what);
+/* Added to promises that are checked several times, until the next call. */
+void context(const char *when);
+/* Something can't be checked here. */
+void skip(const char *reason);
+/* A stage that cannot go on: reports why, then ends the run. */
+void __attribute__((noreturn, format(printf, 1, 2))) give_up(const char *fmt, ...);
+/* For the command line of the next kernel. */
+void report_handover(char *buf, size_t len);
+
+/* ---- sys.c: files, parameters, drivers, the jump ------------------------- */
+
+ssize_t read_file(const char *path, void *buf, size_t len);
+int write_file(const char *path, const char *text);	/* 0 or -errno */
+/* Value of kernel parameter "ilu.@key", or @def. Valid until the next call. */
+const char *param(const char *key, const char *def);
+long param_nr(const char *key, long def);
+void sleep_ms(unsigned int ms);
+/* Binds @bdf to @driver by driver_override; 0 or -errno of the bind. */
+int bind_driver(const char *bdf, const char *driver);
+int unbind_driver(const char *bdf);
+bool has_driver(const char *driver);
+/*
+ * Loads /kernel with the running initramfs. The command line is the running
+ * one with ilu.stage=@stage and with @extra ("a=b c=d") replacing parameters of
+ * the same name. 0 or -errno.
+ */
+int load_next_kernel(int stage, const char *extra);
+/* Starts the loaded kernel; returns only when refused, with -errno. */
+int start_next_kernel(void);
+/* Both of the above; a refusal ends the run. */
+void __attribute__((noreturn)) jump(int stage, const char *extra);
+void __attribute__((noreturn)) power_off(void);
+
+/* ---- edu.c: QEMU's edu device as a DMA engine ----------------------------- */
+
+#define EDU_BUF_LEN	KIB(2)	/* of 4 KiB: QEMU aborts when a range touches the end */
+
+/*
+ * Transfers that shall fault are short: QEMU reports a fault for each 4 bytes.
+ * They are few as well: the kernel logs about three in five seconds.
+ */
+#define FAULT_LEN	8
+
+struct edu {
+	char bdf[16];
+	volatile uint8_t *bar;
+};
+
+/* Maps the BAR through sysfs and sets memory decode and bus master by hand. */
+void edu_open_raw(struct edu *edu, const char *bdf);
+void edu_close_raw(struct edu *edu);	/* bus master off again */
+void edu_start_read(struct edu *edu, uint64_t iova, unsigned int off, unsigned int len);
+void edu_start_write(struct edu *edu, unsigned int off, uint64_t iova, unsigned int len);
+void edu_wait(struct edu *edu);
+static inline void edu_read(struct edu *edu, uint64_t iova, unsigned int off,
+			    unsigned int len)
+{
+	edu_start_read(edu, iova, off, len);
+	edu_wait(edu);
+}
+
+static inline void edu_write(struct edu *edu, unsigned int off, uint64_t iova,
+			     unsigned int len)
+{
+	edu_start_write(edu, off, iova, len);
+	edu_wait(edu);
+}
+
+/* ---- mem.c: memfds with known contents ------------------------------------ */
+
+struct mem {
+	int fd;
+	uint8_t *va;
+	size_t len;
+	uint64_t iova;
+	uint32_t seed;
+	uint64_t token;
+};
+
+struct range {
+	uint64_t start, len;
+};
+
+void fill_pattern(void *buf, size_t len, uint32_t seed, uint64_t off);
+bool is_pattern(const void *buf, size_t len, uint32_t seed, uint64_t off);
+/* A sealed memfd of @len bytes filled with its pattern, of huge pages if @huge. */
+void mem_create(struct mem *mem, size_t len, uint32_t seed, bool huge);
+void mem_adopt(struct mem *mem, int fd, size_t len, uint32_t seed);
+void mem_close(struct mem *mem);
+/* Offset of the first byte outside @changed that isn't the pattern, or -1. */
+long mem_first_difference(const struct mem *mem, const struct range *changed,
+			  unsigned int nr_changed);
+
+/* ---- vmm.c: what a VMM does with iommufd and a VFIO device ----------------- */
+
+/* Where the VMM's memory is for its device: same in every kernel. */
+#define RAM_IOVA	MIB(16)		/* 4 KiB pages */
+#define RAM_LEN		MIB(8)
+#define BIG_IOVA	MIB(64)		/* 2 MiB pages if the kernel gives them */
+#define BIG_LEN		MIB(4)
+
+/* What vmm_dma_works() moves from RAM into the device's buffer. */
+#define LOAD_OFF	0x5000
+
+struct vmm {
+	const char *name;	/* vmm, or other */
+	struct edu edu;
+	int iommufd;
+	int dev;
+	uint32_t dev_id;
+	uint32_t ioas;
+	uint32_t hwpt;
+	uint64_t token;		/* iommufd's token in LUO */
+	uint64_t hwpt_token;
+	struct mem ram, big;
+};
+
+/* Each returns 0 or -errno; the fd or id goes to @vmm. */
+int vfio_open_device(struct vmm *vmm);
+int vfio_bind(struct vmm *vmm);
+int vfio_map_bar(struct vmm *vmm);
+int vfio_attach(struct vmm *vmm, uint32_t pt_id);
+int vfio_detach(struct vmm *vmm);
+int iommufd_open(struct vmm *vmm);
+int ioas_alloc(struct vmm *vmm);
+int ioas_map_file(struct vmm *vmm, const struct mem *mem, uint64_t off,
+		  uint64_t iova, uint64_t len);
+int ioas_map_anon(struct vmm *vmm, void *va, uint64_t iova, uint64_t len);
+int ioas_unmap(struct vmm *vmm, uint64_t iova, uint64_t len);
+int hwpt_alloc(struct vmm *vmm, uint32_t flags);
+int hwpt_set_token(struct vmm *vmm, uint32_t hwpt, uint64_t token);
+int iommufd_destroy(struct vmm *vmm, uint32_t id);
+struct iommu_liveupdate_hwpt;
+/* @count: capacity of @hwpts in, number there are out. */
+int list_hwpts(int iommufd, struct iommu_liveupdate_hwpt *hwpts, uint32_t *count);
+
+/*
+ * Everything from opening the device to a translated DMA in both directions;
+ * what fails ends the run. @seed makes contents of different VMMs and rounds
+ * differ.
+ */
+void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed);
+/* The device reads from one place of the VMM's memory and writes to another. */
+bool vmm_dma_works(struct vmm *vmm);
+void vmm_close_device(struct vmm *vmm);
+void vmm_close(struct vmm *vmm);
+
+/* ---- luo.c: /dev/liveupdate ------------------------------------------------ */
+
+#define LUO_ABANDON	true
+
+int luo_open(void);			/* fd or -errno */
+int luo_fd_preserve(int luo, uint64_t token, int fd);
+int luo_fd_unpreserve(int luo, uint64_t token);
+int luo_fd_restore(int luo, uint64_t token);	/* fd or -errno */
+int luo_state(int luo);				/* state or -errno */
+int luo_prepare(int luo);
+int luo_cancel(int luo);
+int luo_finish(int luo, bool abandon);
+int session_create(int luo, const char *name);	/* fd or -errno */
+int session_retrieve(int luo, const char *name);
+int session_preserve(int session, uint64_t token, int fd);
+int session_restore(int session, uint64_t token);
+int session_finish(int session);
+const char *luo_state_name(int state);
+
+/* The same steps on a session or, with @session < 0, on /dev/liveupdate itself. */
+struct keeper {
+	int luo;
+	int session;
+};
+
+void keeper_open(struct keeper *k, const char *session);
+void keeper_reopen(struct keeper *k, const char *session);
+int keep(struct keeper *k, uint64_t token, int fd);
+int get_back(struct keeper *k, uint64_t token);
+int keeper_finish(struct keeper *k);
+/* Memfds first, then the iommufd; what fails ends the run. */
+void keep_memory(struct keeper *k, struct vmm *vmm);
+void keep_vmm(struct keeper *k, struct vmm *vmm);
+
+/* ---- watch.c: what the kernel says about itself ---------------------------- */
+
+struct iommu_pages {
+	long iommu, secondary;
+};
+
+struct iommu_pages count_iommu_pages(void);
+bool kho_tree_visible(void);
+/* Pages marked as preserved in KHO's outgoing tree, or -errno. */
+long kho_preserved_pages(void);
+/* Kernel log lines since the last call to log_mark(). */
+void log_mark(void);
+unsigned int log_count(const char *needle, const char *needle2);
+/* IOMMU faults of @bdf since log_mark(); waits for up to @wait_ms for one. */
+unsigned int faults_of(const char *bdf, unsigned int wait_ms);
+/* First WARNING, BUG, lockdep or KASAN line of this kernel's log, or NULL. */
+const char *log_complaint(void);
+
+/* ---- scenarios -------------------------------------------------------------- */
+
+#define DEV_BDF		"0000:00:10.0"	/* the device that is preserved */
+#define OTHER_BDF	"0000:00:11.0"	/* the one that is not */
+/* Where the last transfer of a run goes: it faults and ends QEMU's trace. */
+#define END_MARK_IOVA	0xeed0000ULL
+
+struct scenario {
+	const char *name;
+	void (*run)(int stage);
+};
+
+void check_device_is_free(void);
+
+void scen_smoke(int stage);
+void scen_cycle(int stage);
+void scen_cancel(int stage);
+void scen_refuse(int stage);
+void scen_owned(int stage);
+void scen_killed(int stage);
+void scen_freeze(int stage);
+void scen_options(int stage);
+void scen_damaged(int stage);
+void scen_kselftest(int stage);
+
+#endif

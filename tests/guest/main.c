@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+/* PID 1: mounts what the agent reads, runs the stage, ends the scenario. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+static const struct scenario scenarios[] = {
+	{ "smoke", scen_smoke },
+	{ "cycle", scen_cycle },
+	{ "cancel", scen_cancel },
+	{ "refuse", scen_refuse },
+	{ "owned", scen_owned },
+	{ "killed", scen_killed },
+	{ "freeze", scen_freeze },
+	{ "options", scen_options },
+	{ "damaged", scen_damaged },
+	{ "kselftest", scen_kselftest },
+};
+
+static void mount_all(void)
+{
+	static const struct {
+		const char *type, *dir;
+	} fs[] = {
+		{ "devtmpfs", "/dev" },
+		{ "proc", "/proc" },
+		{ "sysfs", "/sys" },
+		{ "debugfs", "/sys/kernel/debug" },
+		{ "tmpfs", "/tmp" },
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(fs); i++) {
+		mkdir(fs[i].dir, 0755);
+		if (mount(fs[i].type, fs[i].dir, fs[i].type, 0, NULL) && errno != EBUSY)
+			dprintf(1, "agent: mounting %s: %s\n", fs[i].dir, strerror(errno));
+	}
+}
+
+/*
+ * The last transfer of a run is one that must fault. In QEMU's trace it marks
+ * where the test ends (power off turns translation off, rightly), and it shows
+ * that translation was still on there.
+ */
+static void mark_end(void)
+{
+	struct edu other;
+
+	log_mark();
+	unbind_driver(OTHER_BDF);
+	edu_open_raw(&other, OTHER_BDF);
+	edu_write(&other, 0, END_MARK_IOVA, 8);
+	edu_close_raw(&other);
+}
+
+static void __attribute__((noreturn)) end_of_scenario(void)
+{
+	const char *complaint = log_complaint();
+
+	context(NULL);
+	verdict(!complaint, "the kernel's log has no warning", "%s",
+		complaint);
+	mark_end();
+	verdict(true, "the scenario came to its end", "%s", "");
+	power_off();
+}
+
+int main(void)
+{
+	char name[32];
+	int stage;
+	unsigned int i;
+
+	mount_all();
+	report_init();
+	stage = param_nr("stage", 1);
+	snprintf(name, sizeof(name), "%s", param("scenario", "none"));
+	for (i = 0; i < ARRAY_SIZE(scenarios); i++) {
+		if (strcmp(scenarios[i].name, name))
+			continue;
+		scenarios[i].run(stage);
+		end_of_scenario();
+	}
+	give_up("there is no scenario '%s'", name);
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Reboots that fail, and after each of them everything works on: into an image that
+ * carries no KHO, with a handler that fails its freeze after all IOMMU state was
+ * frozen, and with every memory allocation of the reboot failing once, until one gets
+ * through. What runs after that is the next kernel.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kexec.h>
+#include <linux/liveupdate.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+#define SEED 0x81
+#define LANDS_OFF 0x201000
+#define FAIL_NTH "/proc/self/fail-nth"
+#define MAX_FAILURES 200
+
+static struct vmm vmm;
+
+static void check_works_on(struct keeper *k, int state, const char *after)
+{
+	context(after);
+	verdict(vmm_dma_works(&vmm), "after the refused reboot DMA goes on",
+		"bytes did not arrive");
+	verdict(luo_state(k->luo) == state,
+		"after the refused reboot the state is what it was before",
+		"it is '%s'", luo_state_name(luo_state(k->luo)));
+	refused(ioas_unmap(&vmm, BIG_IOVA, BIG_LEN), EBUSY,
+		"unmapping from an IOAS that is still preserved");
+	context(NULL);
+}
+
+/* kexec_load(2): one page that will never run. */
+static void image_without_kho(struct keeper *k)
+{
+	static char page[4096] __attribute__((aligned(4096)));
+	struct kexec_segment segment = {
+		.buf = page,
+		.bufsz = sizeof(page),
+		.mem = (void *)MIB(32),
+		.memsz = sizeof(page),
+	};
+	int ret;
+
+	if (syscall(SYS_kexec_load, MIB(32), 1UL, &segment,
+		    KEXEC_ARCH_DEFAULT)) {
+		if (errno != ENOSYS)
+			give_up("kexec_load: %s", strerror(errno));
+		skip("this kernel has no kexec_load()");
+		return;
+	}
+	ret = start_next_kernel();
+	verdict(ret < 0,
+		"rebooting into an image that carries no KHO is refused",
+		"it was not");
+	say("refused", "reboot into an image that carries no KHO: %s",
+	    strerror(-ret));
+	syscall(SYS_kexec_load, 0UL, 0UL, NULL, KEXEC_ARCH_DEFAULT);
+	check_works_on(k, LIVEUPDATE_STATE_NORMAL, "image without KHO");
+}
+
+#define TEST_FAIL "/sys/kernel/debug/liveupdate_test/fail"
+
+/* The test's subsystems were registered last, so they are frozen last. */
+static void handler_fails(struct keeper *k)
+{
+	int ret;
+
+	if (write_file(TEST_FAIL, "b:freeze -71")) {
+		skip("this kernel has no handler that fails");
+		return;
+	}
+	ret = load_next_kernel(2, NULL);
+	if (ret)
+		give_up("kexec_file_load: %s", strerror(-ret));
+	refused(start_next_kernel(), EPROTO,
+		"a reboot for which a handler fails its freeze");
+	check_works_on(k, LIVEUPDATE_STATE_NORMAL, "failed freeze");
+
+	works(luo_prepare(k->luo), "PREPARE succeeds after a failed reboot");
+	refused(start_next_kernel(), EPROTO,
+		"a reboot for which a handler fails its freeze");
+	check_works_on(k, LIVEUPDATE_STATE_PREPARED,
+		       "failed freeze of what was prepared");
+	works(luo_cancel(k->luo), "CANCEL succeeds after a failed reboot");
+	write_file(TEST_FAIL, "\n");
+}
+
+static bool fault_injection(void)
+{
+	static const char *const knobs[] = {
+		"/sys/kernel/debug/failslab/ignore-gfp-wait",
+		"/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait",
+		"/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem",
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(knobs); i++)
+		if (write_file(knobs[i], "N"))
+			return false;
+	/* Order 0 as well. */
+	return !write_file("/sys/kernel/debug/fail_page_alloc/min-order",
+			   "0") &&
+	       !access(FAIL_NTH, F_OK);
+}
+
+/* Ends in the next kernel, at the first reboot with fewer allocations than that. */
+static void every_allocation_fails(struct keeper *k, int state)
+{
+	char text[16];
+	int nth, ret;
+
+	for (nth = 1; nth <= MAX_FAILURES; nth++) {
+		ret = load_next_kernel(2, NULL);
+		if (ret)
+			give_up("kexec_file_load: %s", strerror(-ret));
+		snprintf(text, sizeof(text), "%d", nth);
+		if (write_file(FAIL_NTH, text))
+			give_up(FAIL_NTH);
+		ret = start_next_kernel();
+		write_file(FAIL_NTH, "0");
+		say("refused", "reboot with allocation %d failing: %s", nth,
+		    strerror(-ret));
+		verdict(ret == -ENOMEM,
+			"a reboot whose preparation fails returns its error",
+			"%s", strerror(-ret));
+		check_works_on(k, state, "failed preparation");
+	}
+	give_up("%d allocations failed, and there are more", MAX_FAILURES);
+}
+
+static void leave(void)
+{
+	struct keeper k;
+
+	vmm_start(&vmm, "vmm", DEV_BDF, SEED);
+	keeper_open(&k, NULL);
+	keep_vmm(&k, &vmm);
+	if (!vmm_dma_works(&vmm))
+		give_up("DMA does not work");
+	image_without_kho(&k);
+	handler_fails(&k);
+	if (fault_injection())
+		every_allocation_fails(&k, LIVEUPDATE_STATE_NORMAL);
+	skip("this kernel has no fault injection");
+	jump(2, NULL);
+}
+
+static void arrive(void)
+{
+	struct edu dev;
+	struct mem big;
+	int luo, fd;
+
+	edu_open_raw(&dev, DEV_BDF);
+	edu_write(&dev, 0, BIG_IOVA + LANDS_OFF, EDU_BUF_LEN);
+	edu_close_raw(&dev);
+	luo = luo_open();
+	if (luo < 0)
+		give_up("/dev/liveupdate: %s", strerror(-luo));
+	fd = luo_fd_restore(luo, SEED << 4 | 2);
+	if (fd < 0)
+		give_up("getting the memfd back: %s", strerror(-fd));
+	mem_adopt(&big, fd, BIG_LEN, SEED | 0x8000);
+	verdict(is_pattern(big.va + LANDS_OFF, EDU_BUF_LEN, SEED, LOAD_OFF),
+		"after refused reboots a live update succeeds",
+		"the DMA did not land");
+	works(luo_finish(luo, false), "FINISH succeeds");
+	mem_close(&big);
+	close(luo);
+}
+
+void scen_freeze(int stage)
+{
+	if (stage == 1)
+		leave();
+	arrive();
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The kselftest of the workflow, run as a user runs it: once in each kernel, with
+ * the device's name as its argument. It lives until the reboot, because its VFIO
+ * file isn't preserved.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+#define PROGRAM "/iommufd_liveupdate"
+
+struct run {
+	pid_t pid;
+	FILE *out;
+};
+
+static void start(struct run *run, bool session)
+{
+	int out[2];
+
+	if (access(PROGRAM, X_OK))
+		give_up("%s is not in the initramfs", PROGRAM);
+	if (pipe(out))
+		give_up("pipe: %s", strerror(errno));
+	run->pid = fork();
+	if (run->pid < 0)
+		give_up("fork: %s", strerror(errno));
+	if (!run->pid) {
+		dup2(out[1], 1);
+		dup2(out[1], 2);
+		if (session)
+			execl(PROGRAM, PROGRAM, "-s", DEV_BDF, NULL);
+		else
+			execl(PROGRAM, PROGRAM, DEV_BDF, NULL);
+		_exit(127);
+	}
+	close(out[1]);
+	run->out = fdopen(out[0], "r");
+}
+
+/* Shows its output until a line that has @until (or the end); true if it came. */
+static bool follow(struct run *run, const char *until)
+{
+	char text[512];
+
+	while (fgets(text, sizeof(text), run->out)) {
+		text[strcspn(text, "\n")] = '\0';
+		say("vmm", "%s", text);
+		if (until && strstr(text, until))
+			return true;
+	}
+	return false;
+}
+
+static int exit_status(struct run *run)
+{
+	int status;
+
+	waitpid(run->pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+void scen_kselftest(int stage)
+{
+	struct run run;
+	int status;
+
+	if (bind_driver(DEV_BDF, "vfio-pci") && stage == 1)
+		give_up("binding vfio-pci");
+	start(&run, !strcmp(param("api", "direct"), "session"));
+	if (stage == 1) {
+		if (follow(&run, "reboot now"))
+			jump(2, NULL);
+		verdict(false, "the first run preserves and waits for the reboot",
+			"it ended with status %d", exit_status(&run));
+		return;
+	}
+	follow(&run, NULL);
+	status = exit_status(&run);
+	verdict(!status,
+		"the second run finds and finishes what the first preserved",
+		"exit status %d", status);
+}

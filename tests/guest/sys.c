@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Files, kernel parameters, driver binding, and the jump to the next kernel. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kexec.h>
+#include <linux/reboot.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+#define CMDLINE_LEN	2048
+
+ssize_t read_file(const char *path, void *buf, size_t len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t got = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	while (got < len) {
+		n = read(fd, (char *)buf + got, len - got);
+		if (n <= 0)
+			break;
+		got += n;
+	}
+	close(fd);
+	return got;
+}
+
+int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+static void read_cmdline(char *buf, size_t len)
+{
+	ssize_t n = read_file("/proc/cmdline", buf, len - 1);
+
+	buf[n > 0 ? n : 0] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+}
+
+const char *param(const char *key, const char *def)
+{
+	static char cmdline[CMDLINE_LEN];
+	char *tok, *save;
+	size_t len = strlen(key);
+
+	read_cmdline(cmdline, sizeof(cmdline));
+	for (tok = strtok_r(cmdline, " ", &save); tok;
+	     tok = strtok_r(NULL, " ", &save)) {
+		if (!strncmp(tok, "ilu.", 4) && !strncmp(tok + 4, key, len) &&
+		    tok[4 + len] == '=')
+			return tok + 5 + len;
+	}
+	return def;
+}
+
+long param_nr(const char *key, long def)
+{
+	const char *val = param(key, NULL);
+
+	return val ? strtol(val, NULL, 0) : def;
+}
+
+void sleep_ms(unsigned int ms)
+{
+	struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
+
+	nanosleep(&ts, NULL);
+}
+
+bool has_driver(const char *driver)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s", driver);
+	return !access(path, F_OK);
+}
+
+int unbind_driver(const char *bdf)
+{
+	char path[128];
+	int ret;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver/unbind", bdf);
+	ret = write_file(path, bdf);
+	return ret == -ENOENT ? 0 : ret;
+}
+
+int bind_driver(const char *bdf, const char *driver)
+{
+	char path[128], link[128], now[256];
+	ssize_t len;
+	int ret;
+
+	snprintf(link, sizeof(link), "/sys/bus/pci/devices/%s/driver", bdf);
+	len = readlink(link, now, sizeof(now) - 1);
+	if (len > 0) {
+		now[len] = '\0';
+		if (!strcmp(strrchr(now, '/') + 1, driver))
+			return 0;
+		ret = unbind_driver(bdf);
+		if (ret)
+			return ret;
+	}
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver_override", bdf);
+	ret = write_file(path, driver);
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/bind", driver);
+	return write_file(path, bdf);
+}
+
+static bool same_key(const char *tok, const char *list)
+{
+	size_t len = strcspn(tok, "=");
+	const char *p = list;
+
+	while (p && *p) {
+		if (!strncmp(p, tok, len) && (p[len] == '=' || p[len] == ' ' || !p[len]))
+			return true;
+		p = strchr(p, ' ');
+		if (p)
+			p++;
+	}
+	return false;
+}
+
+static void next_cmdline(char *out, size_t len, const char *replace)
+{
+	char now[CMDLINE_LEN];
+	char *tok, *save;
+	size_t used = 0;
+
+	read_cmdline(now, sizeof(now));
+	out[0] = '\0';
+	for (tok = strtok_r(now, " ", &save); tok; tok = strtok_r(NULL, " ", &save)) {
+		if (same_key(tok, replace))
+			continue;
+		used += snprintf(out + used, len - used, "%s ", tok);
+		if (used >= len)
+			give_up("command line too long");
+	}
+	if (used + strlen(replace) >= len)
+		give_up("command line too long");
+	snprintf(out + used, len - used, "%s", replace);
+}
+
+int load_next_kernel(int stage, const char *extra)
+{
+	char cmdline[CMDLINE_LEN], replace[768], report[256];
+	int kernel, initrd;
+	long ret;
+
+	report_handover(report, sizeof(report));
+	snprintf(replace, sizeof(replace), "ilu.stage=%d %s%s%s", stage, report,
+		 extra ? " " : "", extra ? extra : "");
+	next_cmdline(cmdline, sizeof(cmdline), replace);
+
+	kernel = open("/kernel", O_RDONLY | O_CLOEXEC);
+	/* The initramfs this kernel was started with, thanks to retain_initrd. */
+	initrd = open("/sys/firmware/initrd", O_RDONLY | O_CLOEXEC);
+	if (kernel < 0 || initrd < 0)
+		give_up("/kernel or /sys/firmware/initrd is missing");
+	ret = syscall(SYS_kexec_file_load, kernel, initrd, strlen(cmdline) + 1,
+		      cmdline, 0UL);
+	if (ret)
+		ret = -errno;
+	close(kernel);
+	close(initrd);
+	return ret;
+}
+
+int start_next_kernel(void)
+{
+	syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
+		LINUX_REBOOT_CMD_KEXEC, NULL);
+	return -errno;
+}
+
+void jump(int stage, const char *extra)
+{
+	int ret = load_next_kernel(stage, extra);
+
+	if (ret)
+		give_up("kexec_file_load: %s", strerror(-ret));
+	say("operator", "reboots into the next kernel%s%s",
+	    extra ? " with " : "", extra ? extra : "");
+	ret = start_next_kernel();
+	give_up("the reboot was refused: %s", strerror(-ret));
+}
+
+void power_off(void)
+{
+	sync();
+	syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
+		LINUX_REBOOT_CMD_POWER_OFF, NULL);
+	for (;;)
+		pause();
+}

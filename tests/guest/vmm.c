@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The part of a VMM that this is about: guest memory in memfds, an iommufd with
+ * one IOAS and one HWPT, and a VFIO device attached to it.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/iommufd.h>
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+#define MAP_RW	(IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | \
+		 IOMMU_IOAS_MAP_WRITEABLE)
+
+#define STORE_OFF	0x1fe000	/* in BIG, where vmm_dma_works() puts it */
+
+static int sys_ioctl(int fd, unsigned long cmd, void *arg)
+{
+	return ioctl(fd, cmd, arg) < 0 ? -errno : 0;
+}
+
+static int find_cdev(const char *bdf, char *path, size_t len)
+{
+	char dir[128];
+	struct dirent *de;
+	DIR *d;
+
+	snprintf(dir, sizeof(dir), "/sys/bus/pci/devices/%s/vfio-dev", bdf);
+	d = opendir(dir);
+	if (!d)
+		return -errno;
+	while ((de = readdir(d)))
+		if (!strncmp(de->d_name, "vfio", 4))
+			break;
+	if (de)
+		snprintf(path, len, "/dev/vfio/devices/%.32s", de->d_name);
+	closedir(d);
+	return de ? 0 : -ENOENT;
+}
+
+int vfio_open_device(struct vmm *vmm)
+{
+	char path[64];
+	int ret;
+
+	ret = bind_driver(vmm->edu.bdf, "vfio-pci");
+	if (ret)
+		return ret;
+	ret = find_cdev(vmm->edu.bdf, path, sizeof(path));
+	if (ret)
+		return ret;
+	vmm->dev = open(path, O_RDWR | O_CLOEXEC);
+	return vmm->dev < 0 ? -errno : 0;
+}
+
+int vfio_bind(struct vmm *vmm)
+{
+	struct vfio_device_bind_iommufd bind = {
+		.argsz = sizeof(bind), .iommufd = vmm->iommufd,
+	};
+	int ret = sys_ioctl(vmm->dev, VFIO_DEVICE_BIND_IOMMUFD, &bind);
+
+	vmm->dev_id = bind.out_devid;
+	return ret;
+}
+
+/* Also makes the device a bus master: VFIO hands it out without. */
+int vfio_map_bar(struct vmm *vmm)
+{
+	struct vfio_region_info bar = {
+		.argsz = sizeof(bar), .index = VFIO_PCI_BAR0_REGION_INDEX,
+	};
+	struct vfio_region_info config = {
+		.argsz = sizeof(config), .index = VFIO_PCI_CONFIG_REGION_INDEX,
+	};
+	uint16_t cmd;
+	void *va;
+	int ret;
+
+	ret = sys_ioctl(vmm->dev, VFIO_DEVICE_GET_REGION_INFO, &bar);
+	if (!ret)
+		ret = sys_ioctl(vmm->dev, VFIO_DEVICE_GET_REGION_INFO, &config);
+	if (ret)
+		return ret;
+	va = mmap(NULL, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, vmm->dev,
+		  bar.offset);
+	if (va == MAP_FAILED)
+		return -errno;
+	vmm->edu.bar = va;
+	if (pread(vmm->dev, &cmd, 2, config.offset + PCI_COMMAND) != 2)
+		return -errno;
+	cmd |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	if (pwrite(vmm->dev, &cmd, 2, config.offset + PCI_COMMAND) != 2)
+		return -errno;
+	return 0;
+}
+
+int vfio_attach(struct vmm *vmm, uint32_t pt_id)
+{
+	struct vfio_device_attach_iommufd_pt attach = {
+		.argsz = sizeof(attach), .pt_id = pt_id,
+	};
+
+	return sys_ioctl(vmm->dev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
+}
+
+int vfio_detach(struct vmm *vmm)
+{
+	struct vfio_device_detach_iommufd_pt detach = { .argsz = sizeof(detach) };
+
+	return sys_ioctl(vmm->dev, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach);
+}
+
+int iommufd_open(struct vmm *vmm)
+{
+	vmm->iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+	return vmm->iommufd < 0 ? -errno : 0;
+}
+
+int ioas_alloc(struct vmm *vmm)
+{
+	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+	int ret = sys_ioctl(vmm->iommufd, IOMMU_IOAS_ALLOC, &alloc);
+
+	vmm->ioas = alloc.out_ioas_id;
+	return ret;
+}
+
+int ioas_map_file(struct vmm *vmm, const struct mem *mem, uint64_t off,
+		  uint64_t iova, uint64_t len)
+{
+	struct iommu_ioas_map_file map = {
+		.size = sizeof(map), .flags = MAP_RW, .ioas_id = vmm->ioas,
+		.fd = mem->fd, .start = off, .length = len, .iova = iova,
+	};
+
+	return sys_ioctl(vmm->iommufd, IOMMU_IOAS_MAP_FILE, &map);
+}
+
+int ioas_map_anon(struct vmm *vmm, void *va, uint64_t iova, uint64_t len)
+{
+	struct iommu_ioas_map map = {
+		.size = sizeof(map), .flags = MAP_RW, .ioas_id = vmm->ioas,
+		.user_va = (uintptr_t)va, .length = len, .iova = iova,
+	};
+
+	return sys_ioctl(vmm->iommufd, IOMMU_IOAS_MAP, &map);
+}
+
+int ioas_unmap(struct vmm *vmm, uint64_t iova, uint64_t len)
+{
+	struct iommu_ioas_unmap unmap = {
+		.size = sizeof(unmap), .ioas_id = vmm->ioas, .iova = iova,
+		.length = len,
+	};
+
+	return sys_ioctl(vmm->iommufd, IOMMU_IOAS_UNMAP, &unmap);
+}
+
+int hwpt_alloc(struct vmm *vmm, uint32_t flags)
+{
+	struct iommu_hwpt_alloc alloc = {
+		.size = sizeof(alloc), .flags = flags, .dev_id = vmm->dev_id,
+		.pt_id = vmm->ioas,
+	};
+	int ret = sys_ioctl(vmm->iommufd, IOMMU_HWPT_ALLOC, &alloc);
+
+	vmm->hwpt = alloc.out_hwpt_id;
+	return ret;
+}
+
+int hwpt_set_token(struct vmm *vmm, uint32_t hwpt, uint64_t token)
+{
+	struct iommu_hwpt_liveupdate_set_token set = {
+		.size = sizeof(set), .hwpt_id = hwpt, .token = token,
+	};
+
+	return sys_ioctl(vmm->iommufd, IOMMU_HWPT_LIVEUPDATE_SET_TOKEN, &set);
+}
+
+int list_hwpts(int iommufd, struct iommu_liveupdate_hwpt *hwpts, uint32_t *count)
+{
+	struct iommu_liveupdate_list_hwpts list = {
+		.size = sizeof(list), .count = *count, .hwpts = (uintptr_t)hwpts,
+	};
+	int ret = sys_ioctl(iommufd, IOMMU_LIVEUPDATE_LIST_HWPTS, &list);
+
+	*count = list.count;
+	return ret;
+}
+
+int iommufd_destroy(struct vmm *vmm, uint32_t id)
+{
+	struct iommu_destroy destroy = { .size = sizeof(destroy), .id = id };
+
+	return sys_ioctl(vmm->iommufd, IOMMU_DESTROY, &destroy);
+}
+
+static void must(struct vmm *vmm, int ret, const char *what)
+{
+	if (ret)
+		give_up("%s: %s: %s", vmm->name, what, strerror(-ret));
+}
+
+void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed)
+{
+	*vmm = (struct vmm){ .name = name, .iommufd = -1, .dev = -1 };
+	snprintf(vmm->edu.bdf, sizeof(vmm->edu.bdf), "%s", bdf);
+	vmm->token = seed << 4;
+	vmm->hwpt_token = vmm->token | 0xf;
+
+	mem_create(&vmm->ram, RAM_LEN, seed, false);
+	vmm->ram.iova = RAM_IOVA;
+	vmm->ram.token = vmm->token | 1;
+	mem_create(&vmm->big, BIG_LEN, seed | 0x8000, true);
+	vmm->big.iova = BIG_IOVA;
+	vmm->big.token = vmm->token | 2;
+
+	must(vmm, iommufd_open(vmm), "opening /dev/iommu");
+	must(vmm, vfio_open_device(vmm), "opening the VFIO device");
+	must(vmm, vfio_bind(vmm), "binding it to the iommufd");
+	must(vmm, vfio_map_bar(vmm), "mapping its BAR");
+	must(vmm, ioas_alloc(vmm), "IOMMU_IOAS_ALLOC");
+	must(vmm, ioas_map_file(vmm, &vmm->ram, 0, RAM_IOVA, RAM_LEN), "mapping RAM");
+	must(vmm, ioas_map_file(vmm, &vmm->big, 0, BIG_IOVA, BIG_LEN), "mapping BIG");
+	must(vmm, hwpt_alloc(vmm, 0), "IOMMU_HWPT_ALLOC");
+	must(vmm, vfio_attach(vmm, vmm->hwpt), "attaching the device");
+	say(name, "maps %llu MiB of sealed memfds at IOVA %#llx and %#llx, attaches %s",
+	    (RAM_LEN + BIG_LEN) >> 20,
+	    RAM_IOVA, BIG_IOVA, bdf + 5);
+}
+
+bool vmm_dma_works(struct vmm *vmm)
+{
+	struct edu *edu = &vmm->edu;
+	bool works;
+
+	edu_read(edu, RAM_IOVA + LOAD_OFF, 0, EDU_BUF_LEN);
+	edu_write(edu, 0, BIG_IOVA + STORE_OFF, EDU_BUF_LEN);
+	works = is_pattern(vmm->big.va + STORE_OFF, EDU_BUF_LEN, vmm->ram.seed,
+			   LOAD_OFF);
+	fill_pattern(vmm->big.va + STORE_OFF, EDU_BUF_LEN, vmm->big.seed, STORE_OFF);
+	return works;
+}
+
+void vmm_close_device(struct vmm *vmm)
+{
+	if (vmm->edu.bar)
+		munmap((void *)vmm->edu.bar, MIB(1));
+	vmm->edu.bar = NULL;
+	close(vmm->dev);
+	vmm->dev = -1;
+}
+
+void vmm_close(struct vmm *vmm)
+{
+	vmm_close_device(vmm);
+	close(vmm->iommufd);
+	vmm->iommufd = -1;
+	mem_close(&vmm->ram);
+	mem_close(&vmm->big);
+}
