@@ -92,6 +92,28 @@ t_round_trip()
 	fi
 }
 
+test_case own_kernel "KERNEL_SRC= takes a kernel tree that is not Debian's, and scripts/tree puts the series on it"
+t_own_kernel()
+{
+	local files tree
+
+	need_tree
+	# As much of a kernel tree as the series touches, without git.
+	mapfile -t files < <(ilu_git -C "$LINUX" diff --name-only --diff-filter=MDT "$BASE" "$SERIES")
+	mkdir "$WORK_DIR/own"
+	ilu_git -C "$LINUX" archive "$BASE" Kbuild "${files[@]}" | tar -x -C "$WORK_DIR/own"
+	tree="$(KERNEL_SRC="$WORK_DIR/own" ILU_CACHE="$WORK_DIR/cache" "$TOP/scripts/tree")"
+	diff -u "$TOP/drivers/iommu/liveupdate.c" "$tree/drivers/iommu/liveupdate.c"
+	check "not each patch is a commit there" test "$(ilu_git -C "$tree" rev-list --count base..series)" = \
+		"$(series_list | wc -l)"
+}
+
+test_case --when matrix bisect "every commit of the series builds without a warning, and the last one boots"
+t_bisect()
+{
+	"$TOP/scripts/series" --bisect
+}
+
 test_case every_file_has_its_commit "every new file is brought by exactly one patch, every patch is in the series"
 t_every_file_has_its_commit()
 {

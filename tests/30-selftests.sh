@@ -80,22 +80,33 @@ t_liveupdate_unmodified()
 	no_splat
 }
 
-# The base's kexec tests of LUO with the base's own init, as its vmtest.sh does.
+# What the kernel of configs/debug.config needs beside, see debugged() in 40-e2e.sh.
+debug_vm=(--mem 3G --timeout 300 --append "kho_scratch=64M,768M,64M no5lvl")
+
+# The kexec tests of LUO, from the base or the series, with the base's own init, as
+# its vmtest.sh does: luo_kexec WHICH PROGRAM [KERNEL [OPTIONS of scripts/vm]].
 luo_kexec()
 {
-	local src="$WORK_DIR/src" dir="$WORK_DIR/src/tools/testing/selftests/liveupdate" include d
+	local kernel="${3:-fault}" options=("${@:4}")
+	local src="$WORK_DIR/src" dir="$WORK_DIR/src/tools/testing/selftests/liveupdate"
+	local which="$1" program="$2" include d
 
 	need_tree
-	need_kernel fault
+	need_kernel "$kernel"
 	include="$("$TOP/scripts/build" --headers)"
 	mkdir -p "$src"
-	ilu_git -C "$LINUX" archive "$BASE" tools/include tools/testing/selftests/liveupdate \
+	if [[ $which == base ]]; then
+		which=$BASE
+	else
+		which=$SERIES
+	fi
+	ilu_git -C "$LINUX" archive "$which" tools/include tools/testing/selftests/liveupdate \
 		tools/testing/selftests/kselftest.h tools/testing/selftests/kselftest | tar -x -C "$src"
 	for d in inner outer; do
 		mkdir -p "$WORK_DIR/$d/dev" "$WORK_DIR/$d/proc" "$WORK_DIR/$d/debugfs"
 		gcc -static -O2 -nostdinc -nostdlib -fno-stack-protector -I "$include" \
 			-I "$src/tools/include/nolibc" -I "$dir/lib/include" \
-			-o "$WORK_DIR/$d/test_binary" "$dir/$1.c" "$dir/lib/lu_utils.c"
+			-o "$WORK_DIR/$d/test_binary" "$dir/$program.c" "$dir/lib/lu_utils.c"
 		gcc -s -static -Os -nostdinc -nostdlib -fno-asynchronous-unwind-tables \
 			-fno-ident -fno-stack-protector -I "$include" \
 			-I "$src/tools/include/nolibc" -o "$WORK_DIR/$d/init" "$dir/init.c"
@@ -103,7 +114,8 @@ luo_kexec()
 	pack_root "$WORK_DIR/outer/initrd.img" "$WORK_DIR/inner"
 	cp "$KERNEL" "$WORK_DIR/outer/kernel"
 	pack_root "$WORK_DIR/luo.cpio" "$WORK_DIR/outer"
-	run_vm "$1" --kernel "$KERNEL" --initrd "$WORK_DIR/luo.cpio" --smp 2 --append init_on_free=1
+	((${#options[@]})) || options=(--append init_on_free=1)
+	run_vm "$program-$kernel" --kernel "$KERNEL" --initrd "$WORK_DIR/luo.cpio" --smp 2 "${options[@]}"
 	((VM_RC == 0)) || fail "the VM did not end by itself (status $VM_RC)"
 	console_has 'TEST PASSED'
 	no_splat
@@ -112,26 +124,87 @@ luo_kexec()
 test_case luo_kexec_simple "the base's luo_kexec_simple passes over a kexec as it is"
 t_luo_kexec_simple()
 {
-	luo_kexec luo_kexec_simple
+	luo_kexec base luo_kexec_simple
 }
 
 test_case luo_multi_session "the base's luo_multi_session passes over a kexec as it is"
 t_luo_multi_session()
 {
-	luo_kexec luo_multi_session
+	luo_kexec base luo_multi_session
 }
 
 test_case luo_stress_files "the base's luo_stress_files passes over a kexec as it is"
 t_luo_stress_files()
 {
-	luo_kexec luo_stress_files
+	luo_kexec base luo_stress_files
 }
 
 test_case luo_stress_sessions "the base's luo_stress_sessions passes over a kexec as it is"
 t_luo_stress_sessions()
 {
-	luo_kexec luo_stress_sessions
+	luo_kexec base luo_stress_sessions
 }
+
+# --- those of the series --------------------------------------------------------
+
+test_case liveupdate_state "the ioctls without a session and the changes of state do what they promise"
+t_liveupdate_state()
+{
+	build_selftest series liveupdate liveupdate_state
+	run_suite liveupdate-state fault --append init_on_free=1
+	suite_passed liveupdate_state 27
+	no_splat
+}
+
+test_case luo_state "the state over a kexec, and every failure on the way, is as documented"
+t_luo_state()
+{
+	luo_kexec series luo_state
+}
+
+test_case luo_no_kho "a reboot into an image without KHO is refused if anything would be lost, and else not"
+t_luo_no_kho()
+{
+	luo_kexec series luo_no_kho
+}
+
+test_case luo_subsystem_damage "damaged data of subsystems is reported, and sessions are not concerned"
+t_luo_subsystem_damage()
+{
+	luo_kexec series luo_subsystem_damage
+}
+
+test_case luo_subsystem_off "a kernel with liveupdate=off reads what subsystems handed over"
+t_luo_subsystem_off()
+{
+	luo_kexec series luo_subsystem_off
+}
+
+test_case liveupdate_state_debug "lockdep and KASAN have no complaint about the ioctls and the changes of state"
+t_liveupdate_state_debug()
+{
+	build_selftest series liveupdate liveupdate_state
+	run_suite liveupdate-state-debug debug "${debug_vm[@]}"
+	suite_passed liveupdate_state 27
+	no_splat
+}
+
+test_case luo_state_debug "lockdep and KASAN have no complaint about failures on the way over a kexec"
+t_luo_state_debug()
+{
+	luo_kexec series luo_state debug "${debug_vm[@]}"
+}
+
+test_case iommufd_refusals "what an iommufd cannot carry is refused, each kind with its errno, with the mock driver"
+t_iommufd_refusals()
+{
+	build_selftest series iommu iommufd_liveupdate_mock
+	run_suite iommufd-mock fault --append init_on_free=1
+	suite_passed iommufd_liveupdate_mock 9
+	no_splat
+}
+
+# --- the base's of iommufd, with the mock driver ----------------------------------
 
 test_case iommufd_unmodified "the base's iommufd selftests pass as they are, also with every allocation failing once"
 t_iommufd_unmodified()

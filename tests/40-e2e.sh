@@ -71,6 +71,9 @@ t_jump()
 	guest_kept "the preserved device reads what the old kernel put there"
 	guest_kept "DMA of the device that is not preserved faults"
 	guest_kept "DMA of the device that is not preserved changes nothing"
+	# It tried to write at one address and to read at the other.
+	trace_has "vtd_dmar_fault sid $OTHER_SID .* addr 0x4201000 "
+	trace_has "vtd_dmar_fault sid $OTHER_SID .* addr 0x1003000 "
 	no_splat
 }
 
@@ -100,12 +103,23 @@ t_sessions_only()
 	no_splat
 }
 
+test_case module "iommufd and vfio can be modules, which come after the device's first DMA in the new kernel"
+t_module()
+{
+	live cycle "" --kernel iommufd-module --tag module
+	guest_all_kept
+	console_has 'loaded [0-9]+ modules'
+	never_off
+	no_splat
+}
+
 test_case repeat "5 live updates in a row leave nothing behind"
 t_repeat()
 {
-	live cycle "ilu.rounds=${SOAK:-5}" --timeout $((60 + 20 * ${SOAK:-5}))
+	live cycle "ilu.rounds=${SOAK:-5}" --tag repeat --timeout $((60 + 20 * ${SOAK:-5}))
 	guest_all_kept
 	never_off
+	root_writes $((${SOAK:-5} + 1))
 	no_splat
 }
 
@@ -132,10 +146,38 @@ t_cancel()
 	no_splat
 }
 
+# Two functions that share a group, an edu below a root port with a slot, and a device
+# with ATS below another one.
+# shellcheck disable=SC2054 # the commas are QEMU's
+refuse_devices=(
+	--iommu intremap=on,device-iotlb=on
+	--device edu,addr=0x12.0,multifunction=on --device edu,addr=0x12.1
+	--device pcie-root-port,id=rp0,addr=0x14,chassis=1,slot=1 --device edu,bus=rp0
+	--device pcie-root-port,id=rp1,addr=0x15,chassis=2,slot=2
+	--device virtio-rng-pci,bus=rp1,ats=on,iommu_platform=on,disable-legacy=on
+	-- -global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off
+)
+
 test_case refuse "what cannot be carried is refused, and a refusal changes nothing"
 t_refuse()
 {
-	live refuse
+	live refuse "" "${refuse_devices[@]}"
+	guest_all_kept
+	no_splat
+}
+
+test_case scalable "scalable mode is refused, with its reason in the log"
+t_scalable()
+{
+	live scalable "intel_iommu=on,sm_on" --iommu intremap=on,x-scalable-mode=on
+	guest_all_kept
+	no_splat
+}
+
+test_case faults "preserve and PREPARE leave nothing behind, whichever allocation of theirs fails"
+t_faults()
+{
+	live faults "" --kernel fault --timeout 240
 	guest_all_kept
 	no_splat
 }
@@ -203,12 +245,20 @@ t_killed_direct()
 	no_splat
 }
 
+test_case killed_prepared "a VMM that is killed after PREPARE does not harm the others, and its device is blocked"
+t_killed_prepared()
+{
+	live killed "ilu.held=store ilu.when=prepared" --tag killed-prepared
+	guest_all_kept
+	never_off
+	no_splat
+}
+
 # --- other next kernels, firmware, machines ----------------------------------------
 
 # The guest can't see much there; QEMU can.
-only_other_faults()
+other_faults()
 {
-	(($(faults_of $DEV_SID) == 0)) || fail "the preserved device's DMA faulted"
 	trace_of_test | grep -v " addr $END_MARK " | grep -q "vtd_dmar_fault sid $OTHER_SID " ||
 		fail "DMA of the device that is not preserved did not fault"
 }
@@ -219,7 +269,8 @@ t_liveupdate_off()
 	live options ilu.next=liveupdate=off --tag liveupdate-off
 	guest_all_kept
 	never_off
-	only_other_faults
+	(($(faults_of $DEV_SID) == 0)) || fail "the preserved device's DMA faulted"
+	other_faults
 	no_splat
 }
 
@@ -228,26 +279,55 @@ t_intel_iommu_off()
 {
 	live options ilu.next=intel_iommu=off --tag intel-iommu-off
 	guest_all_kept
+	guest_kept "DMA of the preserved device lands in the preserved memfd"
 	never_off
+	other_faults
+	no_splat
+}
+
+# machine TAG [OPTIONS of scripts/vm]
+machine()
+{
+	local tag="$1"
+
+	shift
+	live cycle "" --tag "$tag" "$@"
+	guest_all_kept
+	never_off
+	root_writes 2
 	no_splat
 }
 
 test_case two_cpus "the same with two vCPUs"
-t_two_cpus()
-{
-	live cycle "" --tag smp2 --smp 2
-	guest_all_kept
-	never_off
-	no_splat
-}
+t_two_cpus() { machine smp2 --smp 2; }
 
 test_case ovmf "the same with UEFI firmware"
-t_ovmf()
+t_ovmf() { machine ovmf --ovmf; }
+
+test_case ovmf_two_cpus "the same with UEFI firmware and two vCPUs"
+t_ovmf_two_cpus() { machine ovmf-smp2 --ovmf --smp 2; }
+
+test_case --when matrix machines "the same with every firmware, number of vCPUs, caching mode and API"
+t_machines()
 {
-	live cycle "" --tag ovmf --ovmf
-	guest_all_kept
-	never_off
-	no_splat
+	local firmware cpus caching api
+
+	for firmware in "" --ovmf; do
+		for cpus in 1 2 4; do
+			for caching in on off; do
+				for api in direct session; do
+					# shellcheck disable=SC2086 # nothing, or one word
+					live cycle "ilu.api=$api ilu.rounds=2" \
+						--tag "machine$firmware-$cpus-$caching-$api" \
+						--smp "$cpus" --iommu "intremap=on,caching-mode=$caching" $firmware
+					guest_all_kept
+					never_off
+					root_writes 3
+					no_splat
+				done
+			done
+		done
+	done
 }
 
 # --- the kselftest ---------------------------------------------------------------------
@@ -296,6 +376,9 @@ t_debug_refuse() { debugged refuse; }
 
 test_case debug_owned "lockdep and KASAN have no complaint about ownership in the new kernel"
 t_debug_owned() { debugged owned; }
+
+test_case debug_freeze "lockdep and KASAN have no complaint about refused reboots"
+t_debug_freeze() { debugged freeze; }
 
 test_case debug_killed "lockdep and KASAN have no complaint about a killed VMM"
 t_debug_killed() { debugged killed ilu.held=store; }

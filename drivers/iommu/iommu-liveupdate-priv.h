@@ -15,13 +15,14 @@ struct pci_dev;
 u32 iommu_liveupdate_crc(const void *ser, size_t len);
 
 /* liveupdate-restore.c */
+bool iommu_liveupdate_needs(struct device *dev, struct pci_dev *removed);
 struct iommu_domain *iommu_restored_device_probe(struct device *dev);
+void iommu_restored_device_blocked(struct device *dev);
 bool iommu_restored_device_gone(struct device *dev);
 bool iommu_restored_pending(void);
 bool iommu_restored_needs(struct pci_dev *pdev);
 
 /* liveupdate.c */
-bool iommu_liveupdate_needs(struct device *dev, struct pci_dev *removed);
 void iommu_preserved_device_lost(struct device *dev);
 
 /* iommu.c */
@@ -34,6 +35,10 @@ void iommu_group_end_restored(struct device *dev);
 static inline struct iommu_domain *iommu_restored_device_probe(struct device *dev)
 {
 	return NULL;
+}
+
+static inline void iommu_restored_device_blocked(struct device *dev)
+{
 }
 
 static inline bool iommu_restored_device_gone(struct device *dev)

@@ -55,12 +55,14 @@ struct iommu_restored_domain {
  * @ser: Copy of its record
  * @rdom: The domain it translates with, NULL if that has no usable record
  * @dev: The device, NULL before it is probed and after it is removed
+ * @blocked: The device is here, and does not translate with @rdom
  */
 struct iommu_restored_device {
 	struct list_head list;
 	struct iommu_device_ser ser;
 	struct iommu_restored_domain *rdom;
 	struct device *dev;
+	bool blocked;
 };
 
 static LIST_HEAD(iommu_restored_domains);
@@ -96,6 +98,26 @@ bool iommu_restored_pending(void)
 
 	return !list_empty(&iommu_restored_devices) ||
 	       !list_empty(&iommu_restored_domains);
+}
+
+/**
+ * iommu_liveupdate_needs - Does a device go if another one is removed?
+ * @dev: A device that has a part in a live update
+ * @removed: The device to be removed
+ *
+ * Return: true, with a line in the log, if @removed is @dev, its PF, or a bridge
+ * above it.
+ */
+bool iommu_liveupdate_needs(struct device *dev, struct pci_dev *removed)
+{
+	struct pci_dev *pdev = to_pci_dev(dev);
+
+	while (pdev && pdev != removed && pci_physfn(pdev) != removed)
+		pdev = pci_upstream_bridge(pdev);
+	if (pdev)
+		dev_warn(dev, "live update: has a part in it, refusing to remove %s\n",
+			 pci_name(removed));
+	return pdev;
 }
 
 /**
@@ -210,6 +232,20 @@ struct iommu_domain *iommu_restored_device_probe(struct device *dev)
 }
 
 /**
+ * iommu_restored_device_blocked - What a device used could not be taken over
+ * @dev: A device for which iommu_restored_device_probe() found a record
+ *
+ * Context: iommu_liveupdate_rwsem held for read, mutex of the group of @dev.
+ */
+void iommu_restored_device_blocked(struct device *dev)
+{
+	struct iommu_restored_device *rdev = find_restored_device(dev);
+
+	if (rdev)
+		rdev->blocked = true;
+}
+
+/**
  * iommu_restored_device_gone - A device in restored state is being removed
  * @dev: The device
  *
@@ -250,7 +286,9 @@ static void release_device(struct iommu_restored_device *rdev)
 	kfree(rdev);
 }
 
-static void release_domain(struct iommu_restored_domain *rdom)
+/* Nothing uses the domain any more; rwsem held for write */
+static void release_domain(struct iommu_restored_domain *rdom,
+			   struct list_head *released)
 {
 	struct iommu_restored_device *rdev, *tmp;
 
@@ -265,13 +303,22 @@ static void release_domain(struct iommu_restored_domain *rdom)
 		if (rdev->rdom == rdom)
 			release_device(rdev);
 
-	if (rdom->domain)
-		iommu_domain_free(rdom->domain);
-	else
-		pr_warn("domain %u: none of its devices is here, its tables stay reserved\n",
-			rdom->ser.id);
-	list_del(&rdom->list);
-	kfree(rdom);
+	list_move_tail(&rdom->list, released);
+}
+
+/* Gives page tables back, which takes long. Without the rwsem. */
+static void free_domains(struct list_head *released)
+{
+	struct iommu_restored_domain *rdom, *next;
+
+	list_for_each_entry_safe(rdom, next, released, list) {
+		if (rdom->domain)
+			iommu_domain_free(rdom->domain);
+		else
+			pr_warn("domain %u: no device took it over, its tables stay reserved\n",
+				rdom->ser.id);
+		kfree(rdom);
+	}
 }
 
 /**
@@ -293,7 +340,7 @@ unsigned int iommu_restored_domain_devices(u32 id)
 	if (!rdom)
 		return 0;
 	list_for_each_entry(rdev, &iommu_restored_devices, list)
-		if (rdev->rdom == rdom && rdev->dev)
+		if (rdev->rdom == rdom && rdev->dev && !rdev->blocked)
 			n++;
 	return n;
 }
@@ -313,12 +360,14 @@ EXPORT_SYMBOL_NS_GPL(iommu_restored_domain_devices, "IOMMUFD_INTERNAL");
 void iommu_restored_domain_release(u32 id)
 {
 	struct iommu_restored_domain *rdom;
+	LIST_HEAD(released);
 
-	guard(rwsem_write)(&iommu_liveupdate_rwsem);
-
-	rdom = find_restored_domain(id);
-	if (rdom)
-		release_domain(rdom);
+	scoped_guard(rwsem_write, &iommu_liveupdate_rwsem) {
+		rdom = find_restored_domain(id);
+		if (rdom)
+			release_domain(rdom, &released);
+	}
+	free_domains(&released);
 }
 EXPORT_SYMBOL_NS_GPL(iommu_restored_domain_release, "IOMMUFD_INTERNAL");
 
@@ -334,13 +383,17 @@ void iommu_restored_release_all(void)
 {
 	struct iommu_restored_domain *rdom, *next_dom;
 	struct iommu_restored_device *rdev, *next_dev;
+	LIST_HEAD(released);
 
-	guard(rwsem_write)(&iommu_liveupdate_rwsem);
-
-	list_for_each_entry_safe(rdom, next_dom, &iommu_restored_domains, list)
-		release_domain(rdom);
-	list_for_each_entry_safe(rdev, next_dev, &iommu_restored_devices, list)
-		release_device(rdev);
+	scoped_guard(rwsem_write, &iommu_liveupdate_rwsem) {
+		list_for_each_entry_safe(rdom, next_dom,
+					 &iommu_restored_domains, list)
+			release_domain(rdom, &released);
+		list_for_each_entry_safe(rdev, next_dev,
+					 &iommu_restored_devices, list)
+			release_device(rdev);
+	}
+	free_domains(&released);
 }
 EXPORT_SYMBOL_NS_GPL(iommu_restored_release_all, "IOMMUFD_INTERNAL");
 

@@ -67,8 +67,11 @@ static LIST_HEAD(iommu_preserved_devices);
 static u64 nr_preserved_domains, nr_preserved_devices;
 static u32 next_domain_id = 1;
 
-/* Units are being added or removed, nothing can be preserved */
+/* Units are being added or removed, nothing can be preserved or prepared */
 static unsigned int nr_hotplugs;
+
+/* From prepare to cancel IOMMU drivers may have tables of their units ready */
+static bool prepared;
 
 static struct kho_block_set domain_blocks =
 	KHO_BLOCK_SET_INIT(domain_blocks, sizeof(struct iommu_domain_ser));
@@ -101,9 +104,9 @@ find_preserved_device(struct device *dev, struct iommu_domain *domain)
 /**
  * iommu_liveupdate_begin_hotplug - A remapping unit will be added or removed
  *
- * Nothing can be preserved until iommu_liveupdate_end_hotplug(). The rwsem is
- * not held meanwhile: adding a unit probes devices, which takes it again, and
- * under iommu_probe_device_lock.
+ * Nothing can be preserved or prepared until iommu_liveupdate_end_hotplug(). The
+ * rwsem is not held meanwhile: adding a unit probes devices, which takes it again,
+ * and under iommu_probe_device_lock.
  *
  * Context: May sleep. Takes iommu_liveupdate_rwsem for write.
  * Return: 0, or -EBUSY from the first preserve to the last finish.
@@ -112,7 +115,8 @@ int iommu_liveupdate_begin_hotplug(void)
 {
 	guard(rwsem_write)(&iommu_liveupdate_rwsem);
 
-	if (!list_empty(&iommu_preserved_domains) || iommu_restored_pending())
+	if (prepared || !list_empty(&iommu_preserved_domains) ||
+	    iommu_restored_pending())
 		return -EBUSY;
 	nr_hotplugs++;
 	return 0;
@@ -127,26 +131,6 @@ void iommu_liveupdate_end_hotplug(void)
 {
 	guard(rwsem_write)(&iommu_liveupdate_rwsem);
 	nr_hotplugs--;
-}
-
-/**
- * iommu_liveupdate_needs - Does a device go if another one is removed?
- * @dev: A device that has a part in a live update
- * @removed: The device to be removed
- *
- * Return: true, with a line in the log, if @removed is @dev, its PF, or a bridge
- * above it.
- */
-bool iommu_liveupdate_needs(struct device *dev, struct pci_dev *removed)
-{
-	struct pci_dev *pdev = to_pci_dev(dev);
-
-	while (pdev && pdev != removed && pci_physfn(pdev) != removed)
-		pdev = pci_upstream_bridge(pdev);
-	if (pdev)
-		dev_warn(dev, "live update: has a part in it, refusing to remove %s\n",
-			 pci_name(removed));
-	return pdev;
 }
 
 /**
@@ -254,8 +238,16 @@ void iommu_domain_unpreserve(struct iommu_domain *domain)
 }
 EXPORT_SYMBOL_NS_GPL(iommu_domain_unpreserve, "IOMMUFD_INTERNAL");
 
-/* Firmware may go on using these regions, and they are not handed over */
-static bool has_direct_regions(struct device *dev)
+/**
+ * iommu_has_direct_regions - Did firmware reserve memory for a device?
+ * @dev: A device behind an IOMMU
+ *
+ * Firmware may go on using these regions, and they are not handed over.
+ *
+ * Context: May sleep.
+ * Return: true if there is a region that must be, or had better be, mapped 1:1.
+ */
+bool iommu_has_direct_regions(struct device *dev)
 {
 	struct iommu_resv_region *region;
 	LIST_HEAD(regions);
@@ -279,10 +271,11 @@ static bool has_direct_regions(struct device *dev)
  * detach drops it from the live update.
  *
  * Context: May sleep. Takes iommu_liveupdate_rwsem for write.
- * Return: 0, or -EOPNOTSUPP if this device or what it uses cannot be carried,
- * with a line in the log that tells why, -EBUSY if the device is part of a
- * live update already, -EINVAL if it is not attached to @domain, -ENOMEM.
- * Nothing is changed on an error.
+ * Return: 0, or, with a line in the log: -EOPNOTSUPP if the device, its IOMMU
+ * driver or the mode they are in cannot be carried, -EPERM if firmware reserved
+ * memory for it, -EMLINK if it shares its group, -EADDRINUSE if PASIDs are
+ * attached, -EBUSY if it has a part in a live update already, -EINVAL if it is
+ * not attached to @domain. -ENOMEM. Nothing is changed on an error.
  */
 int iommu_device_preserve(struct device *dev, struct iommu_domain *domain)
 {
@@ -296,9 +289,9 @@ int iommu_device_preserve(struct device *dev, struct iommu_domain *domain)
 		return -EOPNOTSUPP;
 	}
 
-	if (has_direct_regions(dev)) {
+	if (iommu_has_direct_regions(dev)) {
 		dev_warn(dev, "live update: firmware reserved memory for this device, it cannot be preserved\n");
-		return -EOPNOTSUPP;
+		return -EPERM;
 	}
 
 	guard(rwsem_write)(&iommu_liveupdate_rwsem);
@@ -459,8 +452,14 @@ static int iommu_liveupdate_prepare(struct liveupdate_subsystem *ss, u64 *data)
 		return -EBUSY;
 	}
 
+	if (nr_hotplugs) {
+		pr_warn("remapping units are being added or removed\n");
+		return -EBUSY;
+	}
+
 	if (list_empty(&iommu_preserved_domains)) {
 		*data = 0;
+		prepared = true;
 		return 0;
 	}
 
@@ -477,6 +476,7 @@ static int iommu_liveupdate_prepare(struct liveupdate_subsystem *ss, u64 *data)
 	}
 
 	*data = virt_to_phys(ser);
+	prepared = true;
 	return 0;
 }
 
@@ -489,6 +489,9 @@ static int iommu_liveupdate_freeze(struct liveupdate_subsystem *ss, u64 *data)
 
 static void iommu_liveupdate_cancel(struct liveupdate_subsystem *ss, u64 data)
 {
+	guard(rwsem_write)(&iommu_liveupdate_rwsem);
+
+	prepared = false;
 	if (data)
 		kho_unpreserve_free(phys_to_virt(data));
 }

@@ -30,6 +30,7 @@ DEFINE_LOCK_GUARD_0(iommu_liveupdate_read,
 int iommu_liveupdate_begin_hotplug(void);
 void iommu_liveupdate_end_hotplug(void);
 bool iommu_liveupdate_busy(struct pci_dev *pdev);
+bool iommu_has_direct_regions(struct device *dev);
 
 int iommu_domain_preserve(struct iommu_domain *domain, u32 *id);
 void iommu_domain_unpreserve(struct iommu_domain *domain);

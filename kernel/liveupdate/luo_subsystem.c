@@ -124,11 +124,11 @@ static void luo_subsystem_serialize(bool frozen)
 	memset(header, 0, sizeof(*header));
 	strscpy(header->compatible, LUO_SUBSYSTEM_COMPATIBLE);
 	list_private_for_each_entry(ss, &luo_subsystem_out.list, list) {
-		if (!frozen || !ACCESS_PRIVATE(ss, data))
+		if (!frozen || !ACCESS_PRIVATE(ss, frozen_data))
 			continue;
 
 		strscpy_pad(ser->name, ss->name);
-		ser->data = ACCESS_PRIVATE(ss, data);
+		ser->data = ACCESS_PRIVATE(ss, frozen_data);
 		ser++;
 		header->count++;
 	}
@@ -282,16 +282,13 @@ int luo_subsystem_freeze(void)
 	list_private_for_each_entry(ss, &luo_subsystem_out.list, list) {
 		u64 data = ACCESS_PRIVATE(ss, data);
 
-		if (!ss->ops->freeze)
-			continue;
-
-		err = ss->ops->freeze(ss, &data);
+		err = ss->ops->freeze ? ss->ops->freeze(ss, &data) : 0;
 		if (err) {
 			pr_warn("subsystem '%s' failed to freeze: %pe\n",
 				ss->name, ERR_PTR(err));
 			goto err_unfreeze;
 		}
-		ACCESS_PRIVATE(ss, data) = data;
+		ACCESS_PRIVATE(ss, frozen_data) = data;
 	}
 
 	luo_subsystem_serialize(true);
@@ -301,7 +298,7 @@ int luo_subsystem_freeze(void)
 err_unfreeze:
 	list_private_for_each_entry_continue_reverse(ss, &luo_subsystem_out.list, list) {
 		if (ss->ops->unfreeze)
-			ss->ops->unfreeze(ss, ACCESS_PRIVATE(ss, data));
+			ss->ops->unfreeze(ss, ACCESS_PRIVATE(ss, frozen_data));
 	}
 
 	return err;
@@ -503,6 +500,10 @@ EXPORT_SYMBOL_GPL(liveupdate_subsystem_get_incoming);
  * liveupdate_register_subsystem - Take part in live updates.
  * @ss: The subsystem. Must stay in place until it is unregistered.
  *
+ * What the old kernel handed over to a subsystem that is not registered when the
+ * last session finishes is leaked, and nobody revokes what it stands for. So a
+ * subsystem with something to revoke has to be built in.
+ *
  * Context: May sleep. Call it from an initcall or a module's init, without a lock
  *          that one of the callbacks takes.
  * Return: 0 on success, or a negative errno:
@@ -550,9 +551,10 @@ EXPORT_SYMBOL_GPL(liveupdate_register_subsystem);
  * liveupdate_unregister_subsystem - Take no more part in live updates.
  * @ss: A registered subsystem.
  *
- * The module of a subsystem cannot be unloaded while it is prepared; a caller
- * that isn't a module has to see to it that it isn't. When the data of this
- * subsystem that the old kernel handed over is not finished, it will be leaked.
+ * The module of a subsystem cannot be unloaded while it is prepared. A subsystem
+ * that is prepared all the same, as its module's init fails, is cancelled. When the
+ * data of this subsystem that the old kernel handed over is not finished, it will be
+ * leaked.
  *
  * Context: May sleep. As for liveupdate_register_subsystem().
  */
@@ -563,6 +565,8 @@ void liveupdate_unregister_subsystem(struct liveupdate_subsystem *ss)
 
 	guard(mutex)(&luo_subsystem_lock);
 
+	if (luo_subsystem_out.prepared)
+		luo_subsystem_cancel_one(ss);
 	list_del(&ACCESS_PRIVATE(ss, list));
 	luo_subsystem_out.count--;
 }

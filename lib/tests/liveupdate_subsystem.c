@@ -70,6 +70,8 @@
  * @ss:        What is registered with LUO.
  * @who:       What it goes by in debugfs.
  * @data:      What it hands over.
+ * @prepared:  What it has set when it was prepared.
+ * @frozen:    What it has set when it was frozen.
  * @early_err: What liveupdate_subsystem_get_incoming() returned early in boot.
  * @early:     The data that it found then.
  */
@@ -77,6 +79,8 @@ struct luo_test_subsystem {
 	struct liveupdate_subsystem ss;
 	const char *who;
 	u64 data;
+	u64 prepared;
+	u64 frozen;
 	int early_err;
 	u64 early;
 };
@@ -139,7 +143,7 @@ static int luo_test_ss_prepare(struct liveupdate_subsystem *ss, u64 *data)
 {
 	struct luo_test_subsystem *test = to_test_subsystem(ss);
 
-	*data = test->data;
+	*data = test->prepared = test->data;
 
 	return luo_test_call(test->who, "prepare");
 }
@@ -149,19 +153,31 @@ static int luo_test_ss_freeze(struct liveupdate_subsystem *ss, u64 *data)
 	struct luo_test_subsystem *test = to_test_subsystem(ss);
 
 	/* May have been changed since, which freeze is there to bring up to date. */
-	*data = test->data;
+	if (*data != test->prepared)
+		luo_test_call(test->who, "freeze-wrong-data");
+	*data = test->frozen = test->data;
 
 	return luo_test_call(test->who, "freeze");
 }
 
 static void luo_test_ss_unfreeze(struct liveupdate_subsystem *ss, u64 data)
 {
-	luo_test_call(to_test_subsystem(ss)->who, "unfreeze");
+	struct luo_test_subsystem *test = to_test_subsystem(ss);
+
+	if (data == test->frozen)
+		luo_test_call(test->who, "unfreeze");
+	else
+		luo_test_call(test->who, "unfreeze-wrong-data");
 }
 
 static void luo_test_ss_cancel(struct liveupdate_subsystem *ss, u64 data)
 {
-	luo_test_call(to_test_subsystem(ss)->who, "cancel");
+	struct luo_test_subsystem *test = to_test_subsystem(ss);
+
+	if (data == test->prepared)
+		luo_test_call(test->who, "cancel");
+	else
+		luo_test_call(test->who, "cancel-wrong-data");
 }
 
 static void luo_test_ss_finish(struct liveupdate_subsystem *ss, u64 data)

@@ -55,6 +55,12 @@ void sleep_ms(unsigned int ms);
 int bind_driver(const char *bdf, const char *driver);
 int unbind_driver(const char *bdf);
 bool has_driver(const char *driver);
+/* What is in /modules, if this kernel has modules; what fails ends the run. */
+void load_modules(void);
+/* From here on, when the kernel asks for one that it needs. */
+void load_modules_when_needed(void);
+/* Removes @bdf from its bus as by hotplug; 0 or -errno. */
+int remove_device(const char *bdf);
 /*
  * Loads /kernel with the running initramfs. The command line is the running
  * one with ilu.stage=@stage and with @extra ("a=b c=d") replacing parameters of
@@ -222,6 +228,8 @@ struct iommu_pages {
 };
 
 struct iommu_pages count_iommu_pages(void);
+/* Without what the kernel keeps reserved, as preserved memory nobody took back. */
+long mem_total_kib(void);
 bool kho_tree_visible(void);
 /* Pages marked as preserved in KHO's outgoing tree, or -errno. */
 long kho_preserved_pages(void);
@@ -257,5 +265,7 @@ void scen_freeze(int stage);
 void scen_options(int stage);
 void scen_damaged(int stage);
 void scen_kselftest(int stage);
+void scen_faults(int stage);
+void scen_scalable(int stage);
 
 #endif

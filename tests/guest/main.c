@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* PID 1: mounts what the agent reads, runs the stage, ends the scenario. */
+/*
+ * PID 1: mounts what the agent reads, runs the stage, ends the scenario. Started by
+ * the kernel in the place of modprobe it loads modules instead.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,6 +24,8 @@ static const struct scenario scenarios[] = {
 	{ "options", scen_options },
 	{ "damaged", scen_damaged },
 	{ "kselftest", scen_kselftest },
+	{ "faults", scen_faults },
+	{ "scalable", scen_scalable },
 };
 
 static void mount_all(void)
@@ -77,6 +82,11 @@ int main(void)
 	int stage;
 	unsigned int i;
 
+	if (getpid() != 1) {
+		report_init();
+		load_modules();
+		return 0;
+	}
 	mount_all();
 	report_init();
 	stage = param_nr("stage", 1);

@@ -201,6 +201,28 @@ static int check_iommufd(struct keeper *k, int round)
 	return fd;
 }
 
+/* Now the device can be had again, by the iommufd that came back as by any other. */
+static void claim_again(int iommufd, const struct mem *ram)
+{
+	struct vmm vmm = { .name = "vmm", .iommufd = iommufd, .edu.bdf = DEV_BDF };
+
+	if (!works(vfio_open_device(&vmm), "after FINISH vfio-pci binds"))
+		return;
+	works(vfio_bind(&vmm),
+	      "after FINISH the device can be bound to the iommufd that came back");
+	if (vfio_map_bar(&vmm) || ioas_alloc(&vmm) ||
+	    ioas_map_file(&vmm, ram, 0, RAM_IOVA, RAM_LEN) || hwpt_alloc(&vmm, 0))
+		give_up("the iommufd that came back does not work");
+	works(vfio_attach(&vmm, vmm.hwpt), "and attached to a new HWPT");
+	edu_read(&vmm.edu, RAM_IOVA + LOAD_OFF, 0, EDU_BUF_LEN);
+	edu_write(&vmm.edu, 0, RAM_IOVA + SRC_OFF, EDU_BUF_LEN);
+	verdict(is_pattern(ram->va + SRC_OFF, EDU_BUF_LEN, ram->seed, LOAD_OFF),
+		"through which it reaches the preserved memory again",
+		"bytes did not arrive");
+	vmm_close_device(&vmm);
+	unbind_driver(DEV_BDF);
+}
+
 /* The device's DMA after FINISH, with bus master forced on again. */
 static void check_revoked(const struct mem *ram, const struct mem *big)
 {
@@ -231,6 +253,11 @@ static void arrive(int round)
 	int iommufd = -1;
 
 	first_dma();
+	/*
+	 * Where iommufd is a module, that was the IOMMU core and driver alone. LUO
+	 * asks for it when the iommufd is wanted back.
+	 */
+	load_modules_when_needed();
 	keeper_reopen(&k, sessions_only ? SESSION : NULL);
 	expect_state(&k, LIVEUPDATE_STATE_UPDATED);
 	get_memory(&k, &ram, token_of(seed, 1), RAM_LEN, seed);
@@ -247,8 +274,10 @@ static void arrive(int round)
 	expect_state(&k, LIVEUPDATE_STATE_NORMAL);
 	check_revoked(&ram, &big);
 
-	if (iommufd >= 0)
+	if (iommufd >= 0) {
+		claim_again(iommufd, &ram);
 		close(iommufd);
+	}
 	if (k.session >= 0)
 		close(k.session);
 	close(k.luo);
@@ -262,24 +291,30 @@ static void arrive(int round)
 
 /*
  * Table pages of a kernel in which no VMM runs: as the first one booted, and each
- * later one after FINISH. "iommu:secondary", handed on in ilu.pages.
+ * later one after FINISH. And the memory that it has, in which preserved pages are
+ * missing that nobody took back; in the first kernel what KHO itself hands over is
+ * not missing yet. "iommu:secondary:memory", handed on in ilu.pages.
  */
 static void check_pages(int stage, char *extra, size_t len)
 {
 	struct iommu_pages pages = count_iommu_pages();
-	long iommu = 0, secondary = 0;
+	long iommu = 0, secondary = 0, mem = 0, mem_now = mem_total_kib();
 
-	say("kernel", "table pages while no VMM runs: %ld iommu, %ld secondary",
-	    pages.iommu, pages.secondary);
-	snprintf(extra, len, "ilu.pages=%ld:%ld", pages.iommu, pages.secondary);
+	say("kernel", "table pages while no VMM runs: %ld iommu, %ld secondary; memory: %ld KiB",
+	    pages.iommu, pages.secondary, mem_now);
+	snprintf(extra, len, "ilu.pages=%ld:%ld:%ld", pages.iommu,
+		 pages.secondary, mem_now);
 	if (stage == 1)
 		return;
-	if (sscanf(param("pages", ""), "%ld:%ld", &iommu, &secondary) != 2)
+	if (sscanf(param("pages", ""), "%ld:%ld:%ld", &iommu, &secondary, &mem) != 3)
 		give_up("ilu.pages is missing");
 	verdict(pages.iommu == iommu && pages.secondary == secondary,
 		"after FINISH all table pages are free again",
 		"%ld+%ld pages, %ld+%ld in the kernel before", pages.iommu,
 		pages.secondary, iommu, secondary);
+	if (stage > 2)
+		verdict(mem_now == mem, "after FINISH all preserved memory is free again",
+			"%ld KiB of memory, %ld in the kernel before", mem_now, mem);
 }
 
 void scen_cycle(int stage)
@@ -291,6 +326,8 @@ void scen_cycle(int stage)
 	with_iommufd = param_nr("iommufd", 1);
 	if (stage > 1)
 		arrive(stage - 1);
+	else
+		load_modules();
 	check_pages(stage, extra, sizeof(extra));
 	if (stage <= rounds)
 		leave(stage, extra);

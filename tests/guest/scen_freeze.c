@@ -24,9 +24,13 @@
 
 static struct vmm vmm;
 
-static void check_works_on(struct keeper *k, int state, const char *after)
+static void check_works_on(struct keeper *k, int state, const char *after,
+			   const char *reason)
 {
 	context(after);
+	verdict(log_count(reason, NULL), "the kernel's log has the reason",
+		"no line has '%s'", reason);
+	log_mark();
 	verdict(vmm_dma_works(&vmm), "after the refused reboot DMA goes on",
 		"bytes did not arrive");
 	verdict(luo_state(k->luo) == state,
@@ -63,10 +67,50 @@ static void image_without_kho(struct keeper *k)
 	say("refused", "reboot into an image that carries no KHO: %s",
 	    strerror(-ret));
 	syscall(SYS_kexec_load, 0UL, 0UL, NULL, KEXEC_ARCH_DEFAULT);
-	check_works_on(k, LIVEUPDATE_STATE_NORMAL, "image without KHO");
+	check_works_on(k, LIVEUPDATE_STATE_NORMAL, "image without KHO",
+		       "carries no KHO");
 }
 
 #define TEST_FAIL "/sys/kernel/debug/liveupdate_test/fail"
+#define TEST_FILE "/sys/kernel/debug/liveupdate_test/file"
+#define TEST_TOKEN 0xf11e
+
+/* A file that is preserved after the iommufd, and so frozen after it. */
+static void file_fails(struct keeper *k)
+{
+	int fd = open(TEST_FILE, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, "id 1", 4) != 4 || keep(k, TEST_TOKEN, fd))
+		give_up("preserving a file of the test facility");
+	write_file(TEST_FAIL, "f1:freeze -71");
+	refused(start_next_kernel(), EPROTO,
+		"a reboot for which a file fails its freeze");
+	check_works_on(k, LIVEUPDATE_STATE_NORMAL, "failed freeze of a file",
+		       "freeze failed");
+	write_file(TEST_FAIL, "\n");
+	works(luo_fd_unpreserve(k->luo, TEST_TOKEN),
+	      "after a failed reboot that file can be unpreserved");
+	close(fd);
+}
+
+/* Nothing keeps the VMM from going on as if there had never been a live update. */
+static void take_back_and_preserve_again(struct keeper *k, long kho)
+{
+	works(luo_fd_unpreserve(k->luo, vmm.token),
+	      "after a failed reboot the iommufd can be unpreserved");
+	works(luo_fd_unpreserve(k->luo, vmm.ram.token), "and its memory");
+	works(luo_fd_unpreserve(k->luo, vmm.big.token), "all of it");
+	verdict(kho_preserved_pages() == kho,
+		"after that no page is left preserved in KHO", "%ld, %ld before",
+		kho_preserved_pages(), kho);
+	works(ioas_unmap(&vmm, BIG_IOVA, BIG_LEN),
+	      "after a failed reboot and unpreserve unmapping works");
+	works(ioas_map_file(&vmm, &vmm.big, 0, BIG_IOVA, BIG_LEN),
+	      "and mapping works");
+	verdict(vmm_dma_works(&vmm), "and DMA reaches what is mapped",
+		"bytes did not arrive");
+	keep_vmm(k, &vmm);
+}
 
 /* The test's subsystems were registered last, so they are frozen last. */
 static void handler_fails(struct keeper *k)
@@ -82,15 +126,18 @@ static void handler_fails(struct keeper *k)
 		give_up("kexec_file_load: %s", strerror(-ret));
 	refused(start_next_kernel(), EPROTO,
 		"a reboot for which a handler fails its freeze");
-	check_works_on(k, LIVEUPDATE_STATE_NORMAL, "failed freeze");
+	check_works_on(k, LIVEUPDATE_STATE_NORMAL, "failed freeze",
+		       "failed to freeze");
 
 	works(luo_prepare(k->luo), "PREPARE succeeds after a failed reboot");
 	refused(start_next_kernel(), EPROTO,
 		"a reboot for which a handler fails its freeze");
 	check_works_on(k, LIVEUPDATE_STATE_PREPARED,
-		       "failed freeze of what was prepared");
+		       "failed freeze of what was prepared",
+		       "failed to freeze");
 	works(luo_cancel(k->luo), "CANCEL succeeds after a failed reboot");
 	write_file(TEST_FAIL, "\n");
+	file_fails(k);
 }
 
 static bool fault_injection(void)
@@ -131,7 +178,7 @@ static void every_allocation_fails(struct keeper *k, int state)
 		verdict(ret == -ENOMEM,
 			"a reboot whose preparation fails returns its error",
 			"%s", strerror(-ret));
-		check_works_on(k, state, "failed preparation");
+		check_works_on(k, state, "failed preparation", "-12");
 	}
 	give_up("%d allocations failed, and there are more", MAX_FAILURES);
 }
@@ -139,14 +186,18 @@ static void every_allocation_fails(struct keeper *k, int state)
 static void leave(void)
 {
 	struct keeper k;
+	long kho;
 
 	vmm_start(&vmm, "vmm", DEV_BDF, SEED);
+	kho = kho_preserved_pages();
 	keeper_open(&k, NULL);
 	keep_vmm(&k, &vmm);
+	log_mark();
 	if (!vmm_dma_works(&vmm))
 		give_up("DMA does not work");
 	image_without_kho(&k);
 	handler_fails(&k);
+	take_back_and_preserve_again(&k, kho);
 	if (fault_injection())
 		every_allocation_fails(&k, LIVEUPDATE_STATE_NORMAL);
 	skip("this kernel has no fault injection");

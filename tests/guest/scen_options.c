@@ -53,6 +53,9 @@ static void arrive(void)
 	say("other", "%s tried the same", OTHER_BDF + 5);
 
 	luo = luo_open();
+	if (!strcmp(param("next", "liveupdate=off"), "liveupdate=off"))
+		verdict(luo == -ENOENT, "with liveupdate=off there is no /dev/liveupdate",
+			"%s", luo < 0 ? strerror(-luo) : "there is");
 	if (luo < 0) {
 		say("kernel",
 		    "there is no /dev/liveupdate here: nobody can take the memory back");

@@ -87,6 +87,13 @@ static void before_finish(int luo)
 	unbind_driver(DEV_BDF);
 	check_still("after VFIO had it");
 
+	log_mark();
+	refused(remove_device(DEV_BDF), EBUSY,
+		"removing a preserved device from its bus");
+	verdict(log_count("refusing to remove", DEV_BDF),
+		"that is logged with the device's name", "it is not");
+	check_still("after it was to be removed");
+
 	refused(luo_prepare(luo), EBUSY,
 		"PREPARE while an update is unfinished");
 	check_still("after a second PREPARE");
@@ -132,5 +139,11 @@ void scen_owned(int stage)
 		luo_state_name(luo_state(luo)));
 	close(luo);
 	context("after FINISH");
+	verdict(access("/sys/bus/pci/devices/" DEV_BDF "/driver", F_OK),
+		"no driver is bound to the device by itself", "there is one");
+	check_device_is_free();
+	unbind_driver(DEV_BDF);
+	works(remove_device(DEV_BDF), "the device can be removed from its bus");
+	works(write_file("/sys/bus/pci/rescan", "1"), "and found again");
 	check_device_is_free();
 }

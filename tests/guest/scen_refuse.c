@@ -17,13 +17,29 @@
 #define ANON_IOVA MIB(128)
 
 static struct vmm vmm, other;
+static long kho;	/* pages that KHO preserves, before what may be refused */
 
-static void check_unharmed(const char *after)
+static void expect_kho(void)
+{
+	kho = kho_preserved_pages();
+}
+
+/* @kept: KHO's pages are those of expect_kho() */
+static void check_kept(const char *after, bool kept)
 {
 	context(after);
 	verdict(vmm_dma_works(&vmm), "after the refusal DMA works as before",
 		"bytes did not arrive");
+	if (kept)
+		verdict(kho_preserved_pages() == kho,
+			"after the refusal KHO preserves what it did before",
+			"%ld pages, %ld before", kho_preserved_pages(), kho);
 	context(NULL);
+}
+
+static void check_unharmed(const char *after)
+{
+	check_kept(after, false);
 }
 
 static void forget_memory(struct keeper *k)
@@ -41,10 +57,11 @@ static void other_session(struct keeper *k)
 	};
 
 	keep_memory(&elsewhere, &vmm);
+	expect_kho();
 	refused(keep(k, vmm.token, vmm.iommufd), ENOENT,
 		"preserving an iommufd whose memfds are preserved in another session");
+	check_kept("other session", true);
 	close(elsewhere.session);
-	check_unharmed("other session");
 }
 
 /* The device goes on using the page that was there before the hole. */
@@ -61,31 +78,129 @@ static void punched_hole(struct keeper *k)
 	holed.va[KIB(64)] = 1;
 	if (keep(k, 0x4f4f, holed.fd))
 		give_up("preserving a memfd");
-	refused(keep(k, vmm.token, vmm.iommufd), EINVAL,
+	expect_kho();
+	refused(keep(k, vmm.token, vmm.iommufd), ESTALE,
 		"preserving an iommufd that maps pages which are not in their memfd any more");
+	check_kept("punched hole", true);
 	luo_fd_unpreserve(k->luo, 0x4f4f);
 	ioas_unmap(&vmm, ANON_IOVA, holed.len);
 	mem_close(&holed);
-	check_unharmed("punched hole");
+}
+
+/*
+ * Found when all domains and devices have been preserved: a HWPT's token is its
+ * object id unless it is set, and may have been given to another one before.
+ */
+static void same_tokens(struct keeper *k)
+{
+	struct vmm second = { .iommufd = vmm.iommufd, .ioas = vmm.ioas };
+	uint32_t id;
+
+	snprintf(second.edu.bdf, sizeof(second.edu.bdf), "%s", OTHER_BDF);
+	if (vfio_open_device(&second) || vfio_bind(&second) ||
+	    hwpt_alloc(&second, 0))
+		give_up("a second device with a HWPT of its own");
+	/* The lowest id that is free is given out next. */
+	id = second.hwpt;
+	if (iommufd_destroy(&second, id) || hwpt_set_token(&vmm, vmm.hwpt, id) ||
+	    hwpt_alloc(&second, 0) || second.hwpt != id ||
+	    vfio_attach(&second, id))
+		give_up("two HWPTs of one token");
+	expect_kho();
+	refused(keep(k, vmm.token, vmm.iommufd), EEXIST,
+		"preserving an iommufd with two HWPTs of one token");
+	check_kept("two tokens", true);
+	close(second.dev);
+	iommufd_destroy(&second, id);
+	hwpt_set_token(&vmm, vmm.hwpt, 0x5005);
+}
+
+/* A device that another part of the kernel would not let be carried. */
+static void device_refused(struct keeper *k, const char *bdf, int err,
+			   const char *what, const char *reason)
+{
+	struct vmm dev = { .name = "other" };
+
+	snprintf(dev.edu.bdf, sizeof(dev.edu.bdf), "%s", bdf);
+	if (iommufd_open(&dev) || vfio_open_device(&dev)) {
+		verdict(false, what, "%s is not here", bdf);
+		return;
+	}
+	mem_create(&dev.ram, MIB(1), 0x47, false);
+	if (vfio_bind(&dev) || ioas_alloc(&dev) ||
+	    ioas_map_file(&dev, &dev.ram, 0, RAM_IOVA, dev.ram.len) ||
+	    hwpt_alloc(&dev, 0) || vfio_attach(&dev, dev.hwpt) ||
+	    keep(k, 0x4747, dev.ram.fd))
+		give_up("attaching %s", bdf);
+	expect_kho();
+	log_mark();
+	refused(keep(k, 0x4748, dev.iommufd), err, what);
+	verdict(log_count(reason, bdf), "that is logged with device and reason",
+		"no line has '%s' and %s", reason, bdf);
+	check_kept(bdf, true);
+	luo_fd_unpreserve(k->luo, 0x4747);
+	close(dev.dev);
+	close(dev.iommufd);
+	mem_close(&dev.ram);
+	unbind_driver(bdf);
+}
+
+#define PORT_BDF	"0000:00:14.0"	/* a root port with a slot */
+#define PORT_SLOT	"/sys/bus/pci/slots/1/power"
+#define BELOW_BDF	"0000:01:00.0"	/* edu below it */
+#define ATS_BDF		"0000:02:00.0"
+#define SHARED_BDF	"0000:00:12.0"
+
+static void other_devices(struct keeper *k)
+{
+	device_refused(k, SHARED_BDF, EMLINK,
+		       "preserving a device that shares its group",
+		       "shares its group");
+	device_refused(k, ATS_BDF, EOPNOTSUPP,
+		       "preserving a device that uses ATS", "ATS is in use");
+}
+
+static void below_a_port(struct keeper *k)
+{
+	vmm_start(&other, "other", BELOW_BDF, 0x46);
+	keep_vmm(k, &other);
+	log_mark();
+	refused(remove_device(PORT_BDF), EBUSY,
+		"removing a port above a preserved device");
+	refused(write_file(PORT_SLOT, "0"), EBUSY,
+		"turning off the slot of a preserved device");
+	verdict(log_count("refusing to remove", BELOW_BDF) >= 2,
+		"both are logged with the device's name", "they are not");
+	verdict(vmm_dma_works(&other), "after that its DMA goes on",
+		"bytes did not arrive");
+	luo_fd_unpreserve(k->luo, other.token);
+	luo_fd_unpreserve(k->luo, other.ram.token);
+	luo_fd_unpreserve(k->luo, other.big.token);
+	vmm_close(&other);
+	unbind_driver(BELOW_BDF);
+	works(write_file(PORT_SLOT, "0"),
+	      "when it is not preserved any more its slot can be turned off");
 }
 
 static void preserve_refusals(struct keeper *k)
 {
 	void *anon;
 
+	expect_kho();
 	refused(keep(k, vmm.token + 0x2000, vmm.dev), ENOENT,
 		"preserving a VFIO device's file");
 
 	refused(keep(k, vmm.token, vmm.iommufd), ENOENT,
 		"preserving an iommufd whose memfds are not preserved");
-	check_unharmed("no memfd");
+	check_kept("no memfd", true);
 	other_session(k);
 
 	if (keep(k, vmm.ram.token, vmm.ram.fd))
 		give_up("preserving a memfd");
+	expect_kho();
 	refused(keep(k, vmm.token, vmm.iommufd), ENOENT,
 		"preserving an iommufd of which one memfd is not preserved");
-	check_unharmed("one memfd");
+	check_kept("one memfd", true);
 
 	if (keep(k, vmm.big.token, vmm.big.fd))
 		give_up("preserving a memfd");
@@ -93,11 +208,13 @@ static void preserve_refusals(struct keeper *k)
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (ioas_map_anon(&vmm, anon, ANON_IOVA, KIB(64)))
 		give_up("mapping anonymous memory");
+	expect_kho();
 	refused(keep(k, vmm.token, vmm.iommufd), EMEDIUMTYPE,
 		"preserving an iommufd that maps anonymous memory");
-	check_unharmed("anonymous memory");
+	check_kept("anonymous memory", true);
 	ioas_unmap(&vmm, ANON_IOVA, KIB(64));
 	punched_hole(k);
+	same_tokens(k);
 }
 
 /* What is attached to a preserved HWPT would not be carried with it. */
@@ -134,6 +251,9 @@ static void preserved_refusals(struct keeper *k)
 	refused(hwpt_set_token(&vmm, vmm.hwpt, 0x77), EBUSY,
 		"changing the token of a preserved HWPT");
 	check_unharmed("preserved");
+	refused(remove_device(DEV_BDF), EBUSY,
+		"removing a preserved device from its bus");
+	check_unharmed("removal");
 
 	/* Another HWPT on the same IOAS would be a second user of the mappings. */
 	ret = hwpt_alloc(&vmm, 0);
@@ -203,6 +323,29 @@ static void tokens(void)
 	vmm.hwpt = first;
 }
 
+/* The unit is in scalable mode: the domain, or the device, is refused. */
+void scen_scalable(int stage)
+{
+	struct keeper k;
+
+	(void)stage;
+	vmm_start(&vmm, "vmm", DEV_BDF, 0x48);
+	keeper_open(&k, NULL);
+	keep_memory(&k, &vmm);
+	expect_kho();
+	log_mark();
+	refused(keep(&k, vmm.token, vmm.iommufd), EOPNOTSUPP,
+		"preserving an iommufd in scalable mode");
+	verdict(log_count("scalable mode is not preserved", DEV_BDF) ||
+			log_count("first-stage page tables are not preserved", NULL),
+		"the log has the reason", "it has not");
+	check_kept("scalable mode", true);
+	works(ioas_unmap(&vmm, BIG_IOVA, BIG_LEN), "unmapping works as before");
+	forget_memory(&k);
+	close(k.luo);
+	vmm_close(&vmm);
+}
+
 void scen_refuse(int stage)
 {
 	struct keeper k;
@@ -215,6 +358,8 @@ void scen_refuse(int stage)
 	preserved_refusals(&k);
 	two_iommufds(&k);
 	detach(&k);
+	other_devices(&k);
+	below_a_port(&k);
 	forget_memory(&k);
 	close(k.luo);
 	vmm_close(&vmm);

@@ -190,7 +190,8 @@ int hwpt_set_token(struct vmm *vmm, uint32_t hwpt, uint64_t token)
 int list_hwpts(int iommufd, struct iommu_liveupdate_hwpt *hwpts, uint32_t *count)
 {
 	struct iommu_liveupdate_list_hwpts list = {
-		.size = sizeof(list), .count = *count, .hwpts = (uintptr_t)hwpts,
+		.size = sizeof(list), .count = *count,
+		.entry_len = sizeof(*hwpts), .hwpts = (uintptr_t)hwpts,
 	};
 	int ret = sys_ioctl(iommufd, IOMMU_LIVEUPDATE_LIST_HWPTS, &list);
 

@@ -42,6 +42,19 @@ struct iommu_pages count_iommu_pages(void)
 	return pages;
 }
 
+long mem_total_kib(void)
+{
+	char text[4096];
+	ssize_t len = read_file("/proc/meminfo", text, sizeof(text) - 1);
+	const char *p;
+
+	text[len > 0 ? len : 0] = '\0';
+	p = strstr(text, "MemTotal:");
+	if (!p)
+		give_up("/proc/meminfo has no MemTotal");
+	return strtol(p + strlen("MemTotal:"), NULL, 10);
+}
+
 /* ---- KHO's tree, read through /proc/kcore ----------------------------------- */
 
 #define RADIX_TOP	5

@@ -103,7 +103,8 @@ static bool __init record_valid(const struct intel_liveupdate_ser *ser)
  * intel_inherited_init - Read what the previous kernel handed over
  *
  * Context: Once, before any unit is initialized.
- * Return: true if there is a valid record, so that units are to be adopted.
+ * Return: true if there is a valid record of units, so that they are to be
+ * adopted.
  */
 bool __init intel_inherited_init(void)
 {
@@ -119,7 +120,7 @@ bool __init intel_inherited_init(void)
 
 	record = kmemdup(ser, ser->length, GFP_KERNEL);
 	kho_restore_free(ser);
-	return record;
+	return record && record->nr_units;
 }
 
 static struct intel_inherited *__init alloc_inherited(u32 unit)
@@ -245,6 +246,18 @@ static int __init find_unit(struct intel_iommu *iommu)
 		if (units[i].reg_phys == iommu->reg_phys)
 			return i;
 	return -ENODATA;
+}
+
+/**
+ * intel_inherited_unit - Is there a record of a unit?
+ * @iommu: The unit
+ *
+ * Context: While units are initialized.
+ * Return: true if the previous kernel handed the unit over.
+ */
+bool __init intel_inherited_unit(struct intel_iommu *iommu)
+{
+	return record && find_unit(iommu) >= 0;
 }
 
 /**

@@ -59,17 +59,14 @@ static int walk_rids(struct intel_preserved *preserved,
 	return pci_for_each_dma_alias(to_pci_dev(preserved->dev), fn, data);
 }
 
-static struct intel_handover *find_handover(struct device *dev, u32 *unit)
+static struct intel_handover *find_handover(struct device *dev)
 {
 	struct device_domain_info *info = dev_iommu_priv_get(dev);
 	struct intel_handover *handover;
 
-	*unit = 0;
-	list_for_each_entry(handover, &handover_units, list) {
+	list_for_each_entry(handover, &handover_units, list)
 		if (handover->iommu == info->iommu)
 			return handover;
-		++*unit;
-	}
 	return NULL;
 }
 
@@ -131,14 +128,13 @@ void intel_iommu_unpreserve_device(struct device *dev)
 {
 	struct intel_preserved *preserved;
 	struct intel_handover *handover;
-	u32 unit;
 
 	guard(mutex)(&intel_liveupdate_lock);
 
 	list_for_each_entry(preserved, &preserved_devices, list) {
 		if (preserved->dev != dev)
 			continue;
-		handover = find_handover(dev, &unit);
+		handover = find_handover(dev);
 		if (handover)
 			walk_rids(preserved, clear_rid, handover);
 		list_del(&preserved->list);
@@ -162,9 +158,8 @@ static int build_tables(struct intel_preserved *preserved)
 {
 	struct device_domain_info *info = dev_iommu_priv_get(preserved->dev);
 	struct intel_handover *handover;
-	u32 unit;
 
-	handover = find_handover(preserved->dev, &unit);
+	handover = find_handover(preserved->dev);
 	if (!handover) {
 		handover = intel_handover_alloc(info->iommu);
 		if (IS_ERR(handover))
@@ -193,7 +188,6 @@ struct copy_rid_data {
 	struct intel_rid_ser *first;
 	struct intel_rid_ser *ser;
 	u64 top;
-	u32 unit;
 	u16 device;
 };
 
@@ -204,11 +198,11 @@ static int copy_rid(struct pci_dev *pdev, u16 alias, void *opaque)
 
 	/* A device may be an alias of itself */
 	for (ser = data->first; ser < data->ser; ser++)
-		if (ser->unit == data->unit && ser->rid == alias)
+		if (ser->unit == data->handover->index && ser->rid == alias)
 			return 0;
 
 	memset(data->ser, 0, sizeof(*data->ser));
-	data->ser->unit = data->unit;
+	data->ser->unit = data->handover->index;
 	data->ser->device = data->device;
 	return intel_handover_copy(data->handover, alias, data->top,
 				   data->ser++);
@@ -224,19 +218,29 @@ static int refresh(void)
 	struct intel_rid_ser *rids;
 	int ret;
 
-	record->nr_units = 0;
+	/* Devices may have been dropped since their unit got its tables */
 	list_for_each_entry(handover, &handover_units, list)
-		units[record->nr_units++] = (struct intel_unit_ser) {
+		handover->used = false;
+	list_for_each_entry(preserved, &preserved_devices, list)
+		find_handover(preserved->dev)->used = true;
+
+	record->nr_units = 0;
+	list_for_each_entry(handover, &handover_units, list) {
+		if (!handover->used)
+			continue;
+		handover->index = record->nr_units++;
+		units[handover->index] = (struct intel_unit_ser) {
 			.reg_phys = handover->iommu->reg_phys,
 			.root = virt_to_phys(handover->root),
 			.segment = handover->iommu->segment,
 		};
+	}
 
 	rids = (struct intel_rid_ser *)&units[record->nr_units];
 	data.first = rids;
 	data.ser = rids;
 	list_for_each_entry(preserved, &preserved_devices, list) {
-		data.handover = find_handover(preserved->dev, &data.unit);
+		data.handover = find_handover(preserved->dev);
 		data.top = preserved->top;
 		data.device = pci_dev_id(to_pci_dev(preserved->dev));
 		ret = walk_rids(preserved, copy_rid, &data);
@@ -256,16 +260,15 @@ static int refresh(void)
 	return 0;
 }
 
-/* Their firmware cannot reach its memory until the next kernel maps it */
+/* They cannot reach what firmware gave them until the next kernel maps it */
 static void warn_direct_regions(void)
 {
 	struct pci_dev *pdev = NULL;
-	u32 unit;
 
 	for_each_pci_dev(pdev)
 		if (dev_iommu_priv_get(&pdev->dev) &&
-		    pdev->dev.iommu->require_direct &&
-		    find_handover(&pdev->dev, &unit))
+		    find_handover(&pdev->dev) &&
+		    iommu_has_direct_regions(&pdev->dev))
 			pci_warn(pdev, "live update: will not reach its reserved memory until the next kernel maps it\n");
 }
 
@@ -365,7 +368,7 @@ bool intel_liveupdate_shutdown(struct intel_iommu *iommu)
 		return false;
 
 	list_for_each_entry(handover, &handover_units, list) {
-		if (handover->iommu == iommu) {
+		if (handover->iommu == iommu && handover->used) {
 			intel_handover_switch(handover);
 			return true;
 		}

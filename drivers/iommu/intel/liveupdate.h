@@ -28,17 +28,22 @@ struct root_entry;
  * @list: Entry in the list of all such units
  * @iommu: The unit
  * @root: Root table with entries of preserved requester IDs only
+ * @used: A device of the unit is preserved. Otherwise the unit is not kept on
+ * @index: Place of the unit in the record, if it is used
  */
 struct intel_handover {
 	struct list_head list;
 	struct intel_iommu *iommu;
 	struct root_entry *root;
+	bool used;
+	u32 index;
 };
 
 #ifdef CONFIG_IOMMU_LIVEUPDATE
 
 /* adopt.c */
 bool intel_inherited_init(void);
+bool intel_inherited_unit(struct intel_iommu *iommu);
 void intel_inherited_done(void);
 int intel_iommu_adopt(struct intel_iommu *iommu);
 void intel_iommu_block_unknown(struct intel_iommu *iommu);
@@ -70,6 +75,11 @@ bool intel_liveupdate_shutdown(struct intel_iommu *iommu);
 #else /* CONFIG_IOMMU_LIVEUPDATE */
 
 static inline bool intel_inherited_init(void)
+{
+	return false;
+}
+
+static inline bool intel_inherited_unit(struct intel_iommu *iommu)
 {
 	return false;
 }

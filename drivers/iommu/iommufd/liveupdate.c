@@ -24,8 +24,8 @@
  *
  * Locking: LUO calls all operations under the mutex of the session. Below it,
  * one after the other: iommufd_group::lock, io_pagetable::domains_rwsem with
- * iova_rwsem, and what the IOMMU core takes. iommu_liveupdate_rwsem is taken
- * under iommufd_ctx::restored_lock.
+ * iova_rwsem, iommufd_ioas::mutex, and what the IOMMU core takes.
+ * iommufd_ctx::restored_lock protects a pointer, nothing is taken under it.
  */
 #define pr_fmt(fmt) "iommufd: liveupdate: " fmt
 
@@ -95,14 +95,18 @@ struct iommufd_luo {
 	struct iommufd_luo_ser *ser;
 };
 
-static const char *const iommufd_luo_refused[IOMMUFD_OBJ_MAX] = {
-	[IOMMUFD_OBJ_HWPT_NESTED] = "nested HWPT",
-	[IOMMUFD_OBJ_ACCESS] = "access",
-	[IOMMUFD_OBJ_FAULT] = "fault queue",
-	[IOMMUFD_OBJ_VIOMMU] = "vIOMMU",
-	[IOMMUFD_OBJ_VDEVICE] = "vDEVICE",
-	[IOMMUFD_OBJ_VEVENTQ] = "vEVENTQ",
-	[IOMMUFD_OBJ_HW_QUEUE] = "hardware queue",
+/* Objects that cannot be carried; a VMM tells the reasons by the errno */
+static const struct {
+	const char *name;
+	int err;
+} iommufd_luo_refused[IOMMUFD_OBJ_MAX] = {
+	[IOMMUFD_OBJ_HWPT_NESTED] = { "nested HWPT", -EOPNOTSUPP },
+	[IOMMUFD_OBJ_ACCESS] = { "access", -EUSERS },
+	[IOMMUFD_OBJ_FAULT] = { "fault queue", -EPROTONOSUPPORT },
+	[IOMMUFD_OBJ_VIOMMU] = { "vIOMMU", -EOPNOTSUPP },
+	[IOMMUFD_OBJ_VDEVICE] = { "vDEVICE", -EOPNOTSUPP },
+	[IOMMUFD_OBJ_VEVENTQ] = { "vEVENTQ", -EOPNOTSUPP },
+	[IOMMUFD_OBJ_HW_QUEUE] = { "hardware queue", -EOPNOTSUPP },
 };
 
 static int check_objects(struct iommufd_ctx *ictx)
@@ -118,10 +122,10 @@ static int check_objects(struct iommufd_ctx *ictx)
 
 	xa_lock(&ictx->objects);
 	xa_for_each(&ictx->objects, index, obj) {
-		if (iommufd_luo_refused[obj->type]) {
+		rc = iommufd_luo_refused[obj->type].err;
+		if (rc) {
 			pr_warn("object %u is a %s, it cannot be preserved\n",
-				obj->id, iommufd_luo_refused[obj->type]);
-			rc = -EOPNOTSUPP;
+				obj->id, iommufd_luo_refused[obj->type].name);
 			break;
 		}
 	}
@@ -142,20 +146,25 @@ static struct iommufd_luo_hwpt *find_hwpt(struct iommufd_luo *luo,
 
 static int check_hwpt(struct iommufd_hwpt_paging *hwpt)
 {
-	const char *reason = NULL;
+	const char *reason;
+	int rc;
 
-	if (hwpt->common.fault)
+	if (hwpt->common.fault) {
 		reason = "handles I/O page faults";
-	else if (hwpt->nest_parent)
+		rc = -EPROTONOSUPPORT;
+	} else if (hwpt->nest_parent) {
 		reason = "can be the parent of nested ones";
-	else if (READ_ONCE(hwpt->dirty_tracking))
+		rc = -EOPNOTSUPP;
+	} else if (READ_ONCE(hwpt->dirty_tracking)) {
 		reason = "tracks dirty pages";
-	if (!reason)
+		rc = -EINPROGRESS;
+	} else {
 		return 0;
+	}
 
 	pr_warn("HWPT %u %s, it cannot be preserved\n", hwpt->common.obj.id,
 		reason);
-	return -EOPNOTSUPP;
+	return rc;
 }
 
 /* igroup->lock is held, so that the HWPT stays attached meanwhile */
@@ -175,11 +184,19 @@ static int add_hwpt(struct iommufd_luo *luo, struct iommufd_hwpt_paging *hwpt)
 	if (!lhwpt)
 		return -ENOMEM;
 
+	/* One that is still being made by its first attach may be gone soon */
+	rc = iommufd_try_inc_users(luo->ictx, &hwpt->common.obj);
+	if (rc) {
+		pr_warn("HWPT %u is being allocated, it cannot be preserved\n",
+			hwpt->common.obj.id);
+		kfree(lhwpt);
+		return rc;
+	}
+
 	/* From here on no attach begins, and the token stays */
 	xa_lock(&luo->ictx->objects);
 	WRITE_ONCE(hwpt->preserved, true);
 	xa_unlock(&luo->ictx->objects);
-	refcount_inc(&hwpt->common.obj.users);
 	lhwpt->hwpt = hwpt;
 	list_add_tail(&lhwpt->list, &luo->hwpts);
 	luo->nr_hwpts++;
@@ -201,7 +218,7 @@ static int add_device(struct iommufd_luo *luo, struct iommufd_device *idev)
 		if (pasid != IOMMU_NO_PASID) {
 			dev_warn(idev->dev, "live update: PASID %lu is attached, it cannot be preserved\n",
 				 pasid);
-			return -EOPNOTSUPP;
+			return -EADDRINUSE;
 		}
 	}
 
@@ -298,11 +315,11 @@ static int check_pages(struct iopt_area *area, struct iommu_domain *domain)
 		pos = area->pages->start + iopt_area_start_byte(area, iova);
 		folio = filemap_get_folio(mapping, pos >> PAGE_SHIFT);
 		if (IS_ERR(folio))
-			return -EINVAL;
+			return -ESTALE;
 		if (iommu_iova_to_phys(domain, iova) !=
 		    PFN_PHYS(folio_pfn(folio)) + offset_in_folio(folio, pos)) {
 			folio_put(folio);
-			return -EINVAL;
+			return -ESTALE;
 		}
 		step = folio_size(folio) - offset_in_folio(folio, pos);
 		folio_put(folio);
@@ -353,7 +370,8 @@ static int preserve_hwpts(struct iommufd_luo *luo)
 		lhwpt->ioas_frozen = true;
 
 		/* What was checked before cannot change any more */
-		rc = check_hwpt(hwpt);
+		scoped_guard(mutex, &hwpt->ioas->mutex)
+			rc = check_hwpt(hwpt);
 		if (rc)
 			return rc;
 
@@ -653,38 +671,57 @@ int iommufd_hwpt_set_token(struct iommufd_ucmd *ucmd)
 	return rc;
 }
 
+static struct iommufd_luo_ser *copy_restored(struct iommufd_ctx *ictx)
+{
+	guard(mutex)(&ictx->restored_lock);
+
+	if (!ictx->restored)
+		return NULL;
+	return kmemdup(ictx->restored, ictx->restored->length,
+		       GFP_KERNEL_ACCOUNT) ?: ERR_PTR(-ENOMEM);
+}
+
 /**
  * iommufd_list_restored_hwpts() - IOMMU_LIVEUPDATE_LIST_HWPTS
  * @ucmd: The command
  *
- * Return: 0, -EOPNOTSUPP for unknown flags, -EMSGSIZE if there are more HWPTs
- * than there is room for, -EFAULT.
+ * Return: 0, -EOPNOTSUPP for unknown flags, -EINVAL if entries are shorter than
+ * they have ever been, -EMSGSIZE if there are more HWPTs than there is room for,
+ * -ENOMEM, -EFAULT.
  */
 int iommufd_list_restored_hwpts(struct iommufd_ucmd *ucmd)
 {
 	struct iommu_liveupdate_list_hwpts *cmd = ucmd->cmd;
-	struct iommu_liveupdate_hwpt __user *uptr = u64_to_user_ptr(cmd->hwpts);
-	struct iommufd_ctx *ictx = ucmd->ictx;
+	void __user *uptr = u64_to_user_ptr(cmd->hwpts);
+	struct iommufd_luo_ser *restored __free(kfree) = NULL;
 	u32 room = cmd->count;
 	u32 i;
 	int rc;
 
-	if (cmd->flags || cmd->__reserved)
+	if (cmd->flags)
 		return -EOPNOTSUPP;
+	if (cmd->entry_len < sizeof(struct iommu_liveupdate_hwpt))
+		return -EINVAL;
 
-	guard(mutex)(&ictx->restored_lock);
+	/* Whoever finishes must not wait for this user's page faults */
+	restored = copy_restored(ucmd->ictx);
+	if (IS_ERR(restored))
+		return PTR_ERR(restored);
 
-	cmd->count = ictx->restored ? ictx->restored->nr_hwpts : 0;
+	cmd->count = restored ? restored->nr_hwpts : 0;
 	for (i = 0; i < min(room, cmd->count); i++) {
-		const struct iommufd_hwpt_ser *ser = &ictx->restored->hwpts[i];
+		const struct iommufd_hwpt_ser *ser = &restored->hwpts[i];
 		struct iommu_liveupdate_hwpt hwpt = {
 			.token = ser->token,
 			.alloc_flags = ser->alloc_flags,
 			.nr_devices = iommu_restored_domain_devices(ser->domain_id),
 		};
 
-		if (copy_to_user(&uptr[i], &hwpt, sizeof(hwpt)))
-			return -EFAULT;
+		rc = copy_struct_to_user(uptr, cmd->entry_len, &hwpt,
+					 sizeof(hwpt), NULL);
+		if (rc)
+			return rc;
+		uptr += cmd->entry_len;
 	}
 
 	rc = iommufd_ucmd_respond(ucmd, sizeof(*cmd));

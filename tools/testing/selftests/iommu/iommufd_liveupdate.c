@@ -341,6 +341,7 @@ static void first_run(const char *name, bool reboot_now)
 	int device, iommufd, memfd;
 	__u32 dev_id, ioas, hwpt;
 	__u64 iova;
+	int ret;
 
 	device = open_device(name);
 	if (device < 0)
@@ -368,7 +369,11 @@ static void first_run(const char *name, bool reboot_now)
 	check(preserve(iommufd, TOKEN_IOMMUFD), -ENOENT,
 	      "the iommufd is refused while its memfd is not preserved");
 	must(preserve(memfd, TOKEN_MEMFD), "preserve the memfd");
-	must(preserve(iommufd, TOKEN_IOMMUFD), "preserve the iommufd");
+	ret = preserve(iommufd, TOKEN_IOMMUFD);
+	if (ret == -EOPNOTSUPP || ret == -EPERM || ret == -EMLINK)
+		ksft_exit_skip("%s cannot be preserved (%s), the kernel's log says why\n",
+			       name, strerror(-ret));
+	must(ret, "preserve the iommufd");
 	check(unmap(iommufd, ioas, iova), -EBUSY, "its mappings cannot change");
 	must(set_event(LIVEUPDATE_EVENT_PREPARE), "prepare");
 	check(get_state(), LIVEUPDATE_STATE_PREPARED, "the state is PREPARED");
@@ -419,7 +424,8 @@ static void second_run(const char *name)
 {
 	struct iommu_liveupdate_hwpt hwpts[4] = {};
 	struct iommu_liveupdate_list_hwpts list = {
-		.size = sizeof(list), .hwpts = (uintptr_t)hwpts,
+		.size = sizeof(list), .entry_len = sizeof(hwpts[0]),
+		.hwpts = (uintptr_t)hwpts,
 	};
 	int memfd, iommufd;
 
@@ -486,6 +492,9 @@ int main(int argc, char **argv)
 	case LIVEUPDATE_STATE_UPDATED:
 		second_run(argv[optind]);
 		break;
+	case -ENOTTY:
+	case -EINVAL:
+		ksft_exit_skip("this kernel does not tell the state of a live update\n");
 	default:
 		ksft_exit_skip("a live update is under way (state %d)\n", state);
 	}

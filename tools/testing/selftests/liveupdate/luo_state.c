@@ -227,6 +227,8 @@ static void fail_when_prepared(int luo_fd)
 	CHECK(luo_get_state(luo_fd), LIVEUPDATE_STATE_PREPARED);
 
 	ksft_print_msg("[STAGE 1] A subsystem fails to freeze...\n");
+	/* What it would hand over is not what it gets back when it is cancelled. */
+	CHECK(luo_facility_write("data_a", "0x3333"), 0);
 	fail_next("b:freeze -33 500");
 	watcher = fork_watcher(luo_fd);
 	CHECK(try_reboot(), -EDOM);
