@@ -48,6 +48,9 @@ run_suite()
 	need_kernel "$2"
 	shift 2
 	gcc -O2 -Wall -Werror -static -o "$WORK_DIR/root/init" "$TOP/tests/suite/init.c"
+	if [[ -d $KERNEL_OUT/modules ]]; then
+		cp -r "$KERNEL_OUT/modules" "$WORK_DIR/root/modules"
+	fi
 	pack_root "$WORK_DIR/suite.cpio" "$WORK_DIR/root"
 	run_vm "$tag" --kernel "$KERNEL" --initrd "$WORK_DIR/suite.cpio" "$@"
 	((VM_RC == 0)) || fail "the VM did not end by itself (status $VM_RC)"

@@ -106,7 +106,7 @@ t_sessions_only()
 test_case module "iommufd and vfio can be modules, which come after the device's first DMA in the new kernel"
 t_module()
 {
-	live cycle "" --kernel iommufd-module --tag module
+	live cycle "" --kernel fault --tag module
 	guest_all_kept
 	console_has 'loaded [0-9]+ modules'
 	never_off
@@ -348,16 +348,26 @@ t_kselftest_session()
 	no_splat
 }
 
+test_case kselftest_reboots "iommufd_liveupdate -k reboots by itself"
+t_kselftest_reboots()
+{
+	live kselftest ilu.reboot=1 --tag kselftest-reboots
+	guest_all_kept
+	no_splat
+}
+
 # --- with everything that complains ----------------------------------------------------
 
 debugged()
 {
 	local scenario="$1" append="${2:-}"
 
+	shift
+	(($# == 0)) || shift
 	# KASAN's shadow comes out of KHO's scratch memory in the next kernel. Without
 	# no5lvl an interrupt while the CPU's features are being counted is a false alarm.
 	live "$scenario" "$append kho_scratch=64M,768M,64M no5lvl" --kernel debug \
-		--tag "debug-$scenario${append//[^a-z]/}" --mem 3G --timeout 240
+		--tag "debug-$scenario${append//[^a-z]/}" --mem 3G --timeout 240 "$@"
 	guest_all_kept
 	no_splat
 }
@@ -371,8 +381,9 @@ t_debug_session() { debugged cycle ilu.api=session; }
 test_case debug_cancel "lockdep and KASAN have no complaint about cancel and close"
 t_debug_cancel() { debugged cancel; }
 
-test_case debug_refuse "lockdep and KASAN have no complaint about refusals"
-t_debug_refuse() { debugged refuse; }
+# That kernel has a floppy driver, for which VT-d reserves memory.
+test_case debug_refuse "lockdep and KASAN have no complaint about refusals, of a device with reserved memory too"
+t_debug_refuse() { debugged refuse ilu.isa=1 "${refuse_devices[@]}"; }
 
 test_case debug_owned "lockdep and KASAN have no complaint about ownership in the new kernel"
 t_debug_owned() { debugged owned; }

@@ -91,6 +91,9 @@ int main(void)
 	report_init();
 	stage = param_nr("stage", 1);
 	snprintf(name, sizeof(name), "%s", param("scenario", "none"));
+	/* A cycle goes without as long as it can. */
+	if (stage == 1 || strcmp(name, "cycle"))
+		load_modules();
 	for (i = 0; i < ARRAY_SIZE(scenarios); i++) {
 		if (strcmp(scenarios[i].name, name))
 			continue;

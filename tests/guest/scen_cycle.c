@@ -326,8 +326,6 @@ void scen_cycle(int stage)
 	with_iommufd = param_nr("iommufd", 1);
 	if (stage > 1)
 		arrive(stage - 1);
-	else
-		load_modules();
 	check_pages(stage, extra, sizeof(extra));
 	if (stage <= rounds)
 		leave(stage, extra);

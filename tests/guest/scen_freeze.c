@@ -86,7 +86,7 @@ static void file_fails(struct keeper *k)
 	refused(start_next_kernel(), EPROTO,
 		"a reboot for which a file fails its freeze");
 	check_works_on(k, LIVEUPDATE_STATE_NORMAL, "failed freeze of a file",
-		       "freeze failed");
+		       "Freeze failed");
 	write_file(TEST_FAIL, "\n");
 	works(luo_fd_unpreserve(k->luo, TEST_TOKEN),
 	      "after a failed reboot that file can be unpreserved");

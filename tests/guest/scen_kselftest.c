@@ -20,9 +20,16 @@ struct run {
 	FILE *out;
 };
 
-static void start(struct run *run, bool session)
+static void start(struct run *run, bool session, bool reboots)
 {
+	char *args[5] = { PROGRAM }, **arg = args;
 	int out[2];
+
+	if (session)
+		*++arg = "-s";
+	if (reboots)
+		*++arg = "-k";
+	*++arg = DEV_BDF;
 
 	if (access(PROGRAM, X_OK))
 		give_up("%s is not in the initramfs", PROGRAM);
@@ -34,10 +41,7 @@ static void start(struct run *run, bool session)
 	if (!run->pid) {
 		dup2(out[1], 1);
 		dup2(out[1], 2);
-		if (session)
-			execl(PROGRAM, PROGRAM, "-s", DEV_BDF, NULL);
-		else
-			execl(PROGRAM, PROGRAM, DEV_BDF, NULL);
+		execv(PROGRAM, args);
 		_exit(127);
 	}
 	close(out[1]);
@@ -73,16 +77,20 @@ static int exit_status(struct run *run)
 
 void scen_kselftest(int stage)
 {
+	bool reboots = param_nr("reboot", 0);
 	struct run run;
 	int status;
 
 	if (bind_driver(DEV_BDF, "vfio-pci") && stage == 1)
 		give_up("binding vfio-pci");
-	start(&run, !strcmp(param("api", "direct"), "session"));
+	if (stage == 1 && reboots && load_next_kernel(2, NULL))
+		give_up("kexec_file_load");
+	start(&run, !strcmp(param("api", "direct"), "session"),
+	      stage == 1 && reboots);
 	if (stage == 1) {
-		if (follow(&run, "reboot now"))
+		if (follow(&run, reboots ? NULL : "reboot now"))
 			jump(2, NULL);
-		verdict(false, "the first run preserves and waits for the reboot",
+		verdict(false, "the first run preserves and gets to the reboot",
 			"it ended with status %d", exit_status(&run));
 		return;
 	}

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Files, kernel parameters, driver binding, and the jump to the next kernel. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kexec.h>
@@ -13,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../modules.h"
 #include "agent.h"
 
 #define CMDLINE_LEN	2048
@@ -128,48 +128,19 @@ int bind_driver(const char *bdf, const char *driver)
 	return write_file(path, bdf);
 }
 
-static int load_module(const char *name)
-{
-	char path[300];
-	int fd, ret;
-
-	snprintf(path, sizeof(path), "/modules/%s", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = syscall(SYS_finit_module, fd, "", 0) ? -errno : 0;
-	close(fd);
-	return ret == -EEXIST ? 0 : ret;
-}
-
-static int is_module(const struct dirent *de)
-{
-	return de->d_name[0] != '.';
-}
-
 void load_modules(void)
 {
-	struct dirent **mods;
-	int i, n, left, before;
+	int n = load_all_modules();
 
-	n = scandir("/modules", &mods, is_module, alphasort);
-	if (n <= 0)
-		return;
-	/* A module can be loaded once those that it needs are there. */
-	for (left = n + 1, before = n + 2; left && left < before;) {
-		before = left;
-		left = 0;
-		for (i = 0; i < n; i++)
-			left += load_module(mods[i]->d_name) != 0;
-	}
-	if (left)
-		give_up("%d of %d modules cannot be loaded", left, n);
-	say("kernel", "loaded %d modules, iommufd and vfio among them", n);
+	if (n < 0)
+		give_up("a module cannot be loaded");
+	if (n)
+		say("kernel", "loaded %d modules, iommufd and vfio among them", n);
 }
 
 void load_modules_when_needed(void)
 {
-	if (!access("/modules", F_OK) &&
+	if (!access(MODULES_DIR, F_OK) &&
 	    write_file("/proc/sys/kernel/modprobe", "/init"))
 		give_up("the kernel cannot ask for modules");
 }

@@ -22,6 +22,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../modules.h"
+
 #define SUITE "/suite"
 
 static void mount_on(const char *type, const char *dir)
@@ -94,6 +96,8 @@ int main(void)
 	mount_on("tmpfs", "/tmp");
 	setrlimit(RLIMIT_NOFILE, &nofile);
 	reserve_huge_pages();
+	if (load_all_modules() < 0)
+		printf("SUITE: a module cannot be loaded\n");
 
 	n = scandir(SUITE, &names, is_program, alphasort);
 	if (n < 0 || chdir(SUITE))

@@ -24,8 +24,9 @@ static __attribute__((constructor)) void setup_sizes(void)
 	buffer = mmap(NULL, BUFFER_SIZE, PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert(buffer != MAP_FAILED);
-	mfd = memfd_create("buffer", MFD_CLOEXEC);
-	assert(mfd >= 0 && !ftruncate(mfd, BUFFER_SIZE));
+	mfd_buffer = memfd_mmap(BUFFER_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+				&mfd);
+	assert(mfd_buffer != MAP_FAILED);
 }
 
 FIXTURE(iommufd_liveupdate)
@@ -107,16 +108,13 @@ TEST_F(iommufd_liveupdate, access)
 
 TEST_F(iommufd_liveupdate, fault_queue)
 {
-	struct iommu_hwpt_selftest data = {
-		.iotlb = IOMMU_TEST_IOTLB_DEFAULT,
-	};
 	uint32_t fault_id, fault_fd, hwpt_id;
 
 	test_ioctl_fault_alloc(&fault_id, &fault_fd);
 	test_err_preserve(EPROTONOSUPPORT);
 	test_cmd_hwpt_alloc_iopf(self->device_id, self->ioas_id, fault_id,
 				 IOMMU_HWPT_FAULT_ID_VALID, &hwpt_id,
-				 IOMMU_HWPT_DATA_NONE, &data, sizeof(data));
+				 IOMMU_HWPT_DATA_NONE, NULL, 0);
 	test_err_preserve(EPROTONOSUPPORT);
 	test_ioctl_destroy(hwpt_id);
 	close(fault_fd);
