@@ -165,6 +165,12 @@ t_luo_state()
 	luo_kexec series luo_state
 }
 
+test_case luo_abandon "closing a session gives back what it held, unless a file without a handler may use it"
+t_luo_abandon()
+{
+	luo_kexec series luo_abandon
+}
+
 test_case luo_no_kho "a reboot into an image without KHO is refused if anything would be lost, and else not"
 t_luo_no_kho()
 {

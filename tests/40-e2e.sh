@@ -254,6 +254,15 @@ t_killed_prepared()
 	no_splat
 }
 
+test_case emptied "when nothing is left to preserve after PREPARE, translation is turned off as without it"
+t_emptied()
+{
+	live emptied
+	guest_all_kept
+	trace_of_test | grep -q 'vtd_dmar_enable enable 0' || fail "translation was left on for nothing"
+	no_splat
+}
+
 # --- other next kernels, firmware, machines ----------------------------------------
 
 # The guest can't see much there; QEMU can.

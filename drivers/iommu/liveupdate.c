@@ -113,10 +113,12 @@ find_preserved_device(struct device *dev, struct iommu_domain *domain)
  */
 int iommu_liveupdate_begin_hotplug(void)
 {
+	u64 data;
+
 	guard(rwsem_write)(&iommu_liveupdate_rwsem);
 
 	if (prepared || !list_empty(&iommu_preserved_domains) ||
-	    iommu_restored_pending())
+	    !liveupdate_subsystem_get_incoming(IOMMU_LIVEUPDATE_NAME, &data))
 		return -EBUSY;
 	nr_hotplugs++;
 	return 0;

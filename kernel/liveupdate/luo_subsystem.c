@@ -556,18 +556,23 @@ EXPORT_SYMBOL_GPL(liveupdate_register_subsystem);
  * data of this subsystem that the old kernel handed over is not finished, it will be
  * leaked.
  *
- * Context: May sleep. As for liveupdate_register_subsystem().
+ * Context: May sleep. As for liveupdate_register_subsystem(). Takes
+ *          luo_session_serialize_rwsem for writing, and so waits while a reboot
+ *          into the next kernel is under way.
  */
 void liveupdate_unregister_subsystem(struct liveupdate_subsystem *ss)
 {
 	if (!liveupdate_enabled())
 		return;
 
-	guard(mutex)(&luo_subsystem_lock);
-
-	if (luo_subsystem_out.prepared)
-		luo_subsystem_cancel_one(ss);
-	list_del(&ACCESS_PRIVATE(ss, list));
-	luo_subsystem_out.count--;
+	/* Not between freeze and jump, when what was prepared is in use */
+	luo_session_block();
+	scoped_guard(mutex, &luo_subsystem_lock) {
+		if (luo_subsystem_out.prepared)
+			luo_subsystem_cancel_one(ss);
+		list_del(&ACCESS_PRIVATE(ss, list));
+		luo_subsystem_out.count--;
+	}
+	luo_session_unblock();
 }
 EXPORT_SYMBOL_GPL(liveupdate_unregister_subsystem);

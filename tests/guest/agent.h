@@ -266,6 +266,7 @@ void scen_options(int stage);
 void scen_damaged(int stage);
 void scen_kselftest(int stage);
 void scen_faults(int stage);
+void scen_emptied(int stage);
 void scen_scalable(int stage);
 
 #endif

@@ -25,6 +25,7 @@ static const struct scenario scenarios[] = {
 	{ "damaged", scen_damaged },
 	{ "kselftest", scen_kselftest },
 	{ "faults", scen_faults },
+	{ "emptied", scen_emptied },
 	{ "scalable", scen_scalable },
 };
 

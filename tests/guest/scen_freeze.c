@@ -61,11 +61,7 @@ static void image_without_kho(struct keeper *k)
 		return;
 	}
 	ret = start_next_kernel();
-	verdict(ret < 0,
-		"rebooting into an image that carries no KHO is refused",
-		"it was not");
-	say("refused", "reboot into an image that carries no KHO: %s",
-	    strerror(-ret));
+	refused(ret, ENOEXEC, "rebooting into an image that carries no KHO");
 	syscall(SYS_kexec_load, 0UL, 0UL, NULL, KEXEC_ARCH_DEFAULT);
 	check_works_on(k, LIVEUPDATE_STATE_NORMAL, "image without KHO",
 		       "carries no KHO");

@@ -265,8 +265,9 @@ static void warn_direct_regions(void)
 {
 	struct pci_dev *pdev = NULL;
 
+	/* One that is in the middle of its probe has no group yet */
 	for_each_pci_dev(pdev)
-		if (dev_iommu_priv_get(&pdev->dev) &&
+		if (pdev->dev.iommu_group && dev_iommu_priv_get(&pdev->dev) &&
 		    find_handover(&pdev->dev) &&
 		    iommu_has_direct_regions(&pdev->dev))
 			pci_warn(pdev, "live update: will not reach its reserved memory until the next kernel maps it\n");
@@ -279,7 +280,7 @@ static int intel_liveupdate_prepare(struct liveupdate_subsystem *ss, u64 *data)
 	struct intel_handover *handover;
 	int ret;
 
-	/* For write: no device is probed or removed meanwhile */
+	/* For write: no device that is in a group goes meanwhile */
 	guard(rwsem_write)(&iommu_liveupdate_rwsem);
 	guard(mutex)(&intel_liveupdate_lock);
 

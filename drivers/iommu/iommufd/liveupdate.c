@@ -100,13 +100,13 @@ static const struct {
 	const char *name;
 	int err;
 } iommufd_luo_refused[IOMMUFD_OBJ_MAX] = {
-	[IOMMUFD_OBJ_HWPT_NESTED] = { "nested HWPT", -EOPNOTSUPP },
+	[IOMMUFD_OBJ_HWPT_NESTED] = { "nested HWPT", -EMULTIHOP },
 	[IOMMUFD_OBJ_ACCESS] = { "access", -EUSERS },
 	[IOMMUFD_OBJ_FAULT] = { "fault queue", -EPROTONOSUPPORT },
-	[IOMMUFD_OBJ_VIOMMU] = { "vIOMMU", -EOPNOTSUPP },
-	[IOMMUFD_OBJ_VDEVICE] = { "vDEVICE", -EOPNOTSUPP },
-	[IOMMUFD_OBJ_VEVENTQ] = { "vEVENTQ", -EOPNOTSUPP },
-	[IOMMUFD_OBJ_HW_QUEUE] = { "hardware queue", -EOPNOTSUPP },
+	[IOMMUFD_OBJ_VIOMMU] = { "vIOMMU", -EMULTIHOP },
+	[IOMMUFD_OBJ_VDEVICE] = { "vDEVICE", -EMULTIHOP },
+	[IOMMUFD_OBJ_VEVENTQ] = { "vEVENTQ", -EMULTIHOP },
+	[IOMMUFD_OBJ_HW_QUEUE] = { "hardware queue", -EMULTIHOP },
 };
 
 static int check_objects(struct iommufd_ctx *ictx)
@@ -154,7 +154,7 @@ static int check_hwpt(struct iommufd_hwpt_paging *hwpt)
 		rc = -EPROTONOSUPPORT;
 	} else if (hwpt->nest_parent) {
 		reason = "can be the parent of nested ones";
-		rc = -EOPNOTSUPP;
+		rc = -EMULTIHOP;
 	} else if (READ_ONCE(hwpt->dirty_tracking)) {
 		reason = "tracks dirty pages";
 		rc = -EINPROGRESS;
@@ -228,7 +228,7 @@ static int add_device(struct iommufd_luo *luo, struct iommufd_device *idev)
 
 	if (!hwpt_is_paging(attach->hwpt)) {
 		dev_warn(idev->dev, "live update: a nested HWPT is attached, it cannot be preserved\n");
-		return -EOPNOTSUPP;
+		return -EMULTIHOP;
 	}
 
 	rc = add_hwpt(luo, to_hwpt_paging(attach->hwpt));
@@ -686,7 +686,7 @@ static struct iommufd_luo_ser *copy_restored(struct iommufd_ctx *ictx)
  * @ucmd: The command
  *
  * Return: 0, -EOPNOTSUPP for unknown flags, -EINVAL if entries are shorter than
- * they have ever been, -EMSGSIZE if there are more HWPTs than there is room for,
+ * they have ever been, -E2BIG if they are longer than a page, -EMSGSIZE if there are more HWPTs than there is room for,
  * -ENOMEM, -EFAULT.
  */
 int iommufd_list_restored_hwpts(struct iommufd_ucmd *ucmd)
@@ -702,6 +702,8 @@ int iommufd_list_restored_hwpts(struct iommufd_ucmd *ucmd)
 		return -EOPNOTSUPP;
 	if (cmd->entry_len < sizeof(struct iommu_liveupdate_hwpt))
 		return -EINVAL;
+	if (cmd->entry_len > PAGE_SIZE)
+		return -E2BIG;
 
 	/* Whoever finishes must not wait for this user's page faults */
 	restored = copy_restored(ucmd->ictx);

@@ -165,10 +165,14 @@ TEST_F(iommufd_liveupdate, nested_hwpt)
 				   IOMMU_HWPT_DATA_SELFTEST, &data,
 				   sizeof(data));
 	test_cmd_mock_domain_replace(self->stdev_id, nested_id);
-	test_err_preserve(EOPNOTSUPP);
-	test_cmd_mock_domain_replace(self->stdev_id, self->ioas_id);
+	test_err_preserve(EMULTIHOP);
+	test_cmd_mock_domain_replace(self->stdev_id, parent_id);
 	test_ioctl_destroy(nested_id);
+	/* Nothing is nested, but something could be. */
+	test_err_preserve(EMULTIHOP);
+	test_cmd_mock_domain_replace(self->stdev_id, self->ioas_id);
 	test_ioctl_destroy(parent_id);
+	test_err_preserve(EOPNOTSUPP);
 }
 
 TEST_F(iommufd_liveupdate, memory)
@@ -252,7 +256,10 @@ TEST_F(iommufd_liveupdate, token_and_list)
 	list.cmd.entry_len--;
 	EXPECT_ERRNO(EINVAL, ioctl(self->fd, IOMMU_LIVEUPDATE_LIST_HWPTS,
 				   &list));
-	list.cmd.entry_len++;
+	list.cmd.entry_len = PAGE_SIZE + 8;
+	EXPECT_ERRNO(E2BIG, ioctl(self->fd, IOMMU_LIVEUPDATE_LIST_HWPTS,
+				  &list));
+	list.cmd.entry_len = sizeof(struct iommu_liveupdate_hwpt);
 	list.cmd.size = offsetof(struct iommu_liveupdate_list_hwpts, hwpts);
 	EXPECT_ERRNO(EINVAL, ioctl(self->fd, IOMMU_LIVEUPDATE_LIST_HWPTS,
 				   &list));
