@@ -201,6 +201,7 @@ t_freeze()
 	guest_kept "a reboot for which a handler fails its freeze is refused"
 	guest_kept "after refused reboots a live update succeeds"
 	never_off
+	no_splat
 }
 
 test_case damaged "a next kernel that finds no valid record lets no device reach memory, and boots"

@@ -59,6 +59,9 @@ bool has_driver(const char *driver);
 void load_modules(void);
 /* From here on, when the kernel asks for one that it needs. */
 void load_modules_when_needed(void);
+/* N written there lets the Nth allocation from then on fail, once; false if not here. */
+#define FAIL_NTH	"/proc/self/fail-nth"
+bool fault_injection(void);
 /* Removes @bdf from its bus as by hotplug; 0 or -errno. */
 int remove_device(const char *bdf);
 /*

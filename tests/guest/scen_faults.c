@@ -11,28 +11,9 @@
 
 #include "agent.h"
 
-#define FAIL_NTH "/proc/self/fail-nth"
 #define MAX_FAILURES 400
 
 static struct vmm vmm;
-
-static void fault_injection(void)
-{
-	static const char *const knobs[][2] = {
-		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
-		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
-		{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N" },
-		{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
-		{ "/sys/kernel/debug/failslab/verbose", "0" },
-		{ "/sys/kernel/debug/fail_iommufd/verbose", "0" },
-		{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
-	};
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(knobs); i++)
-		if (write_file(knobs[i][0], knobs[i][1]))
-			give_up("this kernel has no fault injection");
-}
 
 static int preserve_iommufd(struct keeper *k)
 {
@@ -106,7 +87,8 @@ void scen_faults(int stage)
 
 	(void)stage;
 	vmm_start(&vmm, "vmm", DEV_BDF, 0xa1);
-	fault_injection();
+	if (!fault_injection())
+		give_up("this kernel has no fault injection");
 	keeper_open(&k, NULL);
 	keep_memory(&k, &vmm);
 	each_fails(&k, "preserving the iommufd", preserve_iommufd, unpreserve_iommufd);

@@ -19,7 +19,6 @@
 
 #define SEED 0x81
 #define LANDS_OFF 0x201000
-#define FAIL_NTH "/proc/self/fail-nth"
 #define MAX_FAILURES 200
 
 static struct vmm vmm;
@@ -134,24 +133,6 @@ static void handler_fails(struct keeper *k)
 	works(luo_cancel(k->luo), "CANCEL succeeds after a failed reboot");
 	write_file(TEST_FAIL, "\n");
 	file_fails(k);
-}
-
-static bool fault_injection(void)
-{
-	static const char *const knobs[] = {
-		"/sys/kernel/debug/failslab/ignore-gfp-wait",
-		"/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait",
-		"/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem",
-	};
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(knobs); i++)
-		if (write_file(knobs[i], "N"))
-			return false;
-	/* Order 0 as well. */
-	return !write_file("/sys/kernel/debug/fail_page_alloc/min-order",
-			   "0") &&
-	       !access(FAIL_NTH, F_OK);
 }
 
 /* Ends in the next kernel, at the first reboot with fewer allocations than that. */

@@ -686,8 +686,8 @@ static struct iommufd_luo_ser *copy_restored(struct iommufd_ctx *ictx)
  * @ucmd: The command
  *
  * Return: 0, -EOPNOTSUPP for unknown flags, -EINVAL if entries are shorter than
- * they have ever been, -E2BIG if they are longer than a page, -EMSGSIZE if there are more HWPTs than there is room for,
- * -ENOMEM, -EFAULT.
+ * they have ever been, -E2BIG if they are longer than a page, -EMSGSIZE if there
+ * are more HWPTs than there is room for, -ENOMEM, -EFAULT.
  */
 int iommufd_list_restored_hwpts(struct iommufd_ucmd *ucmd)
 {
