@@ -201,9 +201,9 @@ find_cc()
 		KCC="${CC:-ccache gcc}"
 		export CCACHE_DIR="${CCACHE_DIR:-$ILU_CACHE/ccache}"
 		export CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE="${CCACHE_MAXSIZE:-10G}"
-		# Compile what was preprocessed for the lookup: a cold build takes a
-		# fifth less.
-		export CCACHE_NOCPP2=1
+		# Compiling what was preprocessed for the lookup would be faster, but
+		# warns of what macros expand to.
+		unset CCACHE_NOCPP2
 	else
 		KCC="${CC:-gcc}"
 	fi
