@@ -210,6 +210,131 @@ find_cc()
 }
 
 ##
+## Packages of Debian
+##
+
+# apt's entries for Debian itself, deb822 and one-line form, as "URI keyring".
+debian_entries()
+{
+	local f
+
+	for f in /etc/apt/sources.list.d/*.sources; do
+		[[ -e $f ]] || continue
+		awk '
+		function flush(    i, n, uri) {
+			if (types ~ /(^| )deb( |$)/ && enabled !~ /^(no|false|0)/ &&
+			    (" " comps " ") ~ / main /) {
+				n = split(uris, uri, " ")
+				for (i = 1; i <= n; i++)
+					print suites "|" uri[i] "|" key
+			}
+			types = uris = suites = comps = key = enabled = ""
+		}
+		/^[ \t]*$/ { flush(); next }
+		/^#/ { next }
+		/^[^ \t]/ {
+			field = tolower($0); sub(/:.*/, "", field)
+			value = $0; sub(/^[^:]*:[ \t]*/, "", value)
+			if (field == "types") types = value
+			else if (field == "uris") uris = value
+			else if (field == "suites") suites = value
+			else if (field == "components") comps = value
+			else if (field == "signed-by") key = value
+			else if (field == "enabled") enabled = tolower(value)
+		}
+		END { flush() }' "$f"
+	done
+	for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+		[[ -e $f ]] || continue
+		awk '
+		$1 == "deb" {
+			key = ""
+			i = 2
+			if ($2 ~ /^\[/) {
+				for (; i <= NF; i++) {
+					opt = $i
+					gsub(/[][]/, "", opt)
+					if (opt ~ /^signed-by=/) {
+						key = opt
+						sub(/^signed-by=/, "", key)
+					}
+					if ($i ~ /\]$/) {
+						i++
+						break
+					}
+				}
+			}
+			for (j = i + 2; j <= NF; j++)
+				if ($j == "main")
+					print $(i + 1) "|" $i "|" key
+		}' "$f"
+	done
+}
+
+# suite_entries SUITE...: the lines of a sources.list for the suites, for each of
+# the machine's archives that carries a Debian release (not its security part or
+# a third party).
+suite_entries()
+{
+	local release suites uri key suite
+	local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+
+	release="$(. /etc/os-release && echo "${VERSION_CODENAME:-}")"
+	while IFS='|' read -r suites uri key; do
+		case " $suites " in
+		*" ${release:-none} "*|*' trixie '*|*' forky '*|*' sid '*|\
+		*' stable '*|*' testing '*|*' unstable '*|*" $PIN_SUITE "*) ;;
+		*) continue ;;
+		esac
+		if [[ -e $keyring ]]; then
+			key=$keyring
+		elif [[ $key != /* ]]; then
+			key=
+		fi
+		for suite in "$@"; do
+			printf 'deb %s%s %s main\n' "${key:+[signed-by=$key] }" "$uri" "$suite"
+		done
+	done < <(debian_entries) | sort -u
+}
+
+# private_apt PROGRAM ARGS: apt-get or apt-cache with lists, packages and state
+# in $SCRATCH/apt, where nothing is installed.
+private_apt()
+{
+	local program="$1"
+
+	shift
+	"$program" -q -o Dir::Etc::sourcelist="$SCRATCH/apt/sources.list" \
+		-o Dir::Etc::sourceparts=- \
+		-o Dir::Etc::preferences=- \
+		-o Dir::Etc::preferencesparts=- \
+		-o Dir::State="$SCRATCH/apt" \
+		-o Dir::State::status="$SCRATCH/apt/status" \
+		-o Dir::State::Lists="$SCRATCH/apt/lists" \
+		-o Dir::Cache="$SCRATCH/apt/cache" \
+		-o Acquire::Languages=none \
+		-o APT::Update::Error-Mode=any \
+		-o APT::Sandbox::User="$(id -un)" "$@"
+}
+
+# private_apt_lists SUITE...: makes $SCRATCH/apt and reads the suites' lists.
+# Fails if there is no entry to make them from. A list that can't be read is an
+# error only if there is no other: not every archive has to carry every suite.
+private_apt_lists()
+{
+	scratch
+	mkdir -p "$SCRATCH/apt/lists/partial" "$SCRATCH/apt/cache/archives/partial"
+	: >"$SCRATCH/apt/status"
+	suite_entries "$@" >"$SCRATCH/apt/sources.list"
+	[[ -s $SCRATCH/apt/sources.list ]] || return 1
+	if ! progress "reading the package lists of $*" private_apt apt-get update; then
+		compgen -G "$SCRATCH/apt/lists/*_Packages*" >/dev/null ||
+			die "could read no package list"
+		msg "going on with the lists that could be read"
+	fi
+}
+
+##
 ## Base
 ##
 

@@ -37,6 +37,16 @@ need_tree()
 	BASE="$(base_commit)"
 }
 
+# commit_of base|series
+commit_of()
+{
+	if [[ $1 == base ]]; then
+		printf '%s\n' "$BASE"
+	else
+		printf '%s\n' "$SERIES"
+	fi
+}
+
 need_kernel()
 {
 	KERNEL_OUT="$("$TOP/scripts/build" "$1")" || fail "configs/$1.config does not build"
@@ -45,7 +55,7 @@ need_kernel()
 
 need_initramfs()
 {
-	INITRD="$("$TOP/scripts/initramfs" "$1")" || fail "no initramfs for $1"
+	INITRD="$("$TOP/scripts/initramfs" "$@")" || fail "no initramfs for $*"
 }
 
 run_vm()
@@ -72,11 +82,12 @@ run_vm()
 
 run_guest()
 {
-	local kernel=lean tag='' append='' scenario
+	local kernel=lean kernel_b='' tag='' append='' scenario
 
 	while [[ $1 == --* ]]; do
 		case "$1" in
 		--kernel) kernel="$2" ;;
+		--kernel-b) kernel_b="$2" ;;
 		--tag) tag="$2" ;;
 		--append) append="$2" ;;
 		*) break ;;
@@ -86,7 +97,7 @@ run_guest()
 	scenario="$1"
 	shift
 	need_kernel "$kernel"
-	need_initramfs "$kernel"
+	need_initramfs "$kernel" ${kernel_b:+"$kernel_b"}
 	run_vm "${tag:-$scenario-$kernel}" --kernel "$KERNEL" --initrd "$INITRD" \
 		--append "init_on_free=1 ilu.scenario=$scenario${append:+ $append}" \
 		--trace vtd_dmar_enable,vtd_reg_dmar_root \
@@ -96,6 +107,14 @@ run_guest()
 	grep -q '^ok the scenario came to its end' "$WORK_DIR/results" ||
 		fail "the guest did not come to its end: $(grep '^not ok' "$WORK_DIR/results" | tail -n 1)"
 }
+
+# run_guest with the kernel of configs/debug.config: its name comes with what it needs
+# beside. KASAN's shadow comes out of KHO's scratch memory in the next kernel. Without
+# no5lvl an interrupt while the CPU's features are being counted is a false alarm.
+# shellcheck disable=SC2034
+DEBUG_APPEND="kho_scratch=64M,768M,64M no5lvl"
+# shellcheck disable=SC2034
+DEBUG_VM=(--mem 3G --timeout 300)
 
 # The guest's verdicts, as "ok PROMISE" and "not ok PROMISE: REASON". Never into grep
 # -q or head: with pipefail, who writes more than they read fails the whole pipe.

@@ -174,12 +174,12 @@ t_checkpatch()
 	lock "tree-$BASE_ID"
 	checkout_series
 	cd "$LINUX"
-	# Nobody signs off in this project, and the entries of MAINTAINERS come in a
-	# commit of their own.
+	# Nobody signs off in this project, the entries of MAINTAINERS come in a commit of
+	# their own, and an iterator is a macro that uses its cursor more than once.
 	# shellcheck disable=SC2016 # for the inner shell
 	printf '%s\0' "${mails[@]}" | xargs -0 -n 1 -P "$(jobs_n)" sh -c '
 		perl scripts/checkpatch.pl --strict --show-types --no-summary --quiet \
-			--ignore MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF,FILE_PATH_CHANGES "$2" \
+			--ignore MISSING_SIGN_OFF,NO_AUTHOR_SIGN_OFF,FILE_PATH_CHANGES,MACRO_ARG_REUSE "$2" \
 			>"$1/$(basename "$2").out" || touch "$1/$(basename "$2").bad"' sh "$WORK_DIR"
 	for p in "${mails[@]}"; do
 		p="$(basename "$p")"

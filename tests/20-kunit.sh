@@ -25,7 +25,7 @@ need_kunit()
 test_case all_formats "page tables of every format keep every promise of their suites"
 t_all_formats()
 {
-	local bad counts totals base preserve
+	local bad counts totals base preserve compare
 
 	need_kunit
 	tail -n 20 "$RUN_DIR/kunit"
@@ -43,11 +43,12 @@ t_all_formats()
 	read -r -a totals <<<"$counts"
 	diag "${totals[0]} passed, ${totals[1]} failed, ${totals[2]} skipped"
 	# The base has 210 in its suites, of which each format with a walker has one. The
-	# series adds one to each.
+	# series adds two to each.
 	base="$(grep -cE '^ok [0-9]+ .*_iommu_test\b' "$RUN_DIR/kunit")" || true
 	preserve="$(grep -cE '^ok [0-9]+ .*_preserve_test\b' "$RUN_DIR/kunit")" || true
-	((base >= 5 && preserve == base)) ||
-		fail "$base formats have a suite of the base, $preserve one of the series"
-	((totals[0] >= 210 + 10 * preserve)) || fail "only ${totals[0]} cases passed"
+	compare="$(grep -cE '^ok [0-9]+ .*_compare_test\b' "$RUN_DIR/kunit")" || true
+	((base >= 5 && preserve == base && compare == base)) ||
+		fail "$base formats have a suite of the base, $preserve and $compare those of the series"
+	((totals[0] >= 210 + 10 * preserve + 15 * compare)) || fail "only ${totals[0]} cases passed"
 	((totals[1] == 0)) || fail "${totals[1]} cases failed"
 }

@@ -17,11 +17,7 @@ build_selftest()
 	need_tree
 	include="$("$TOP/scripts/build" --headers)"
 	mkdir -p "$WORK_DIR/src" "$WORK_DIR/root/suite"
-	if [[ $which == base ]]; then
-		which=$BASE
-	else
-		which=$SERIES
-	fi
+	which="$(commit_of "$which")"
 	src="$WORK_DIR/src"
 	ilu_git -C "$LINUX" archive "$which" tools/testing/selftests/lib.mk \
 		tools/testing/selftests/kselftest tools/testing/selftests/kselftest.h \
@@ -83,9 +79,6 @@ t_liveupdate_unmodified()
 	no_splat
 }
 
-# What the kernel of configs/debug.config needs beside, see debugged() in 40-e2e.sh.
-debug_vm=(--mem 3G --timeout 300 --append "kho_scratch=64M,768M,64M no5lvl")
-
 # The kexec tests of LUO, from the base or the series, with the base's own init, as
 # its vmtest.sh does: luo_kexec WHICH PROGRAM [KERNEL [OPTIONS of scripts/vm]].
 luo_kexec()
@@ -98,11 +91,7 @@ luo_kexec()
 	need_kernel "$kernel"
 	include="$("$TOP/scripts/build" --headers)"
 	mkdir -p "$src"
-	if [[ $which == base ]]; then
-		which=$BASE
-	else
-		which=$SERIES
-	fi
+	which="$(commit_of "$which")"
 	ilu_git -C "$LINUX" archive "$which" tools/include tools/testing/selftests/liveupdate \
 		tools/testing/selftests/kselftest.h tools/testing/selftests/kselftest | tar -x -C "$src"
 	for d in inner outer; do
@@ -193,7 +182,7 @@ test_case liveupdate_state_debug "lockdep and KASAN have no complaint about the 
 t_liveupdate_state_debug()
 {
 	build_selftest series liveupdate liveupdate_state
-	run_suite liveupdate-state-debug debug "${debug_vm[@]}"
+	run_suite liveupdate-state-debug debug "${DEBUG_VM[@]}" --append "$DEBUG_APPEND"
 	suite_passed liveupdate_state 27
 	no_splat
 }
@@ -201,7 +190,7 @@ t_liveupdate_state_debug()
 test_case luo_state_debug "lockdep and KASAN have no complaint about failures on the way over a kexec"
 t_luo_state_debug()
 {
-	luo_kexec series luo_state debug "${debug_vm[@]}"
+	luo_kexec series luo_state debug "${DEBUG_VM[@]}" --append "$DEBUG_APPEND"
 }
 
 test_case iommufd_refusals "what an iommufd cannot carry is refused, each kind with its errno, with the mock driver"
@@ -210,6 +199,16 @@ t_iommufd_refusals()
 	build_selftest series iommu iommufd_liveupdate_mock
 	run_suite iommufd-mock fault --append init_on_free=1
 	suite_passed iommufd_liveupdate_mock 9
+	no_splat
+}
+
+test_case vtd_entry "an entry that hardware uses is replaced without a moment in which it is another one, by KUnit"
+t_vtd_entry()
+{
+	mkdir -p "$WORK_DIR/root/suite"
+	run_suite kunit-vtd fault --append "kunit.enable=1 kunit.autorun=1"
+	console_has 'ok 1 intel-iommu-entry'
+	console_has '# intel-iommu-entry: pass:3 fail:0 skip:0 total:3'
 	no_splat
 }
 

@@ -372,10 +372,8 @@ debugged()
 
 	shift
 	(($# == 0)) || shift
-	# KASAN's shadow comes out of KHO's scratch memory in the next kernel. Without
-	# no5lvl an interrupt while the CPU's features are being counted is a false alarm.
-	live "$scenario" "$append kho_scratch=64M,768M,64M no5lvl" --kernel debug \
-		--tag "debug-$scenario${append//[^a-z]/}" --mem 3G --timeout 240 "$@"
+	live "$scenario" "$append $DEBUG_APPEND" --kernel debug \
+		--tag "debug-$scenario${append//[^a-z]/}" "${DEBUG_VM[@]}" "$@"
 	guest_all_kept
 	no_splat
 }

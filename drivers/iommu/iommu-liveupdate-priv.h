@@ -4,23 +4,69 @@
 #define __IOMMU_LIVEUPDATE_PRIV_H
 
 #include <linux/iommu-liveupdate.h>
+#include <linux/kho/abi/iommu.h>
+#include <linux/list.h>
 #include <linux/types.h>
 
 struct device;
 struct iommu_domain;
 struct pci_dev;
 
+/**
+ * struct iommu_restored_domain - A domain of the previous kernel
+ * @list: Entry in iommu_restored_domains
+ * @ser: Copy of its record
+ * @domain: What stands for it here, NULL until its first device is probed
+ * @owner: Who may claim its devices, NULL if nobody has got the file back
+ * @finishing: Its end has begun, nothing can be staged for its devices
+ */
+struct iommu_restored_domain {
+	struct list_head list;
+	struct iommu_domain_ser ser;
+	struct iommu_domain *domain;
+	void *owner;
+	bool finishing;
+};
+
+/**
+ * struct iommu_restored_device - A device that kept translating
+ * @list: Entry in iommu_restored_devices
+ * @ser: Copy of its record
+ * @rdom: The domain it translates with, NULL if that has no usable record
+ * @dev: The device, NULL before it is probed and after it is removed
+ * @blocked: The device is here, and does not translate with @rdom
+ * @verified: Staged for the device, and found to translate as @rdom does
+ * @left: Was staged for the device, and could not take over
+ */
+struct iommu_restored_device {
+	struct list_head list;
+	struct iommu_device_ser ser;
+	struct iommu_restored_domain *rdom;
+	struct device *dev;
+	bool blocked;
+	struct iommu_domain *verified;
+	struct iommu_domain *left;
+};
+
 #ifdef CONFIG_IOMMU_LIVEUPDATE
 
 u32 iommu_liveupdate_crc(const void *ser, size_t len);
 
 /* liveupdate-restore.c */
+extern struct list_head iommu_restored_domains;
+extern struct list_head iommu_restored_devices;
 bool iommu_liveupdate_needs(struct device *dev, struct pci_dev *removed);
+struct iommu_restored_domain *iommu_restored_find_domain(u32 id);
+struct iommu_restored_device *iommu_restored_find_device(struct device *dev);
 struct iommu_domain *iommu_restored_device_probe(struct device *dev);
 void iommu_restored_device_blocked(struct device *dev);
 bool iommu_restored_device_gone(struct device *dev);
 bool iommu_restored_pending(void);
 bool iommu_restored_needs(struct pci_dev *pdev);
+
+/* liveupdate-finish.c */
+bool iommu_restored_may_claim(struct device *dev, void *owner);
+bool iommu_restored_may_stage(struct device *dev);
 
 /* liveupdate.c */
 void iommu_preserved_device_lost(struct device *dev);
@@ -28,7 +74,10 @@ void iommu_preserved_device_lost(struct device *dev);
 /* iommu.c */
 int iommu_group_begin_preserved(struct device *dev, struct iommu_domain *domain);
 void iommu_group_end_preserved(struct device *dev);
-void iommu_group_end_restored(struct device *dev);
+bool iommu_group_has_staged(struct device *dev, struct iommu_domain *domain);
+int iommu_group_take_over(struct device *dev, struct iommu_domain *domain);
+struct iommu_domain *iommu_group_end_restored(struct device *dev);
+void iommu_group_attach_staged(struct device *dev, struct iommu_domain *domain);
 
 #else /* CONFIG_IOMMU_LIVEUPDATE */
 
@@ -42,6 +91,16 @@ static inline void iommu_restored_device_blocked(struct device *dev)
 }
 
 static inline bool iommu_restored_device_gone(struct device *dev)
+{
+	return false;
+}
+
+static inline bool iommu_restored_may_claim(struct device *dev, void *owner)
+{
+	return false;
+}
+
+static inline bool iommu_restored_may_stage(struct device *dev)
 {
 	return false;
 }

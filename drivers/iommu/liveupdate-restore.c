@@ -8,8 +8,8 @@
  * attaches a restored domain to it where it would have attached the default
  * domain. A restored domain is frozen: it stands for the page table that the
  * hardware walks and that the previous kernel built. The group is owned by the
- * IOMMU core until the file that preserved the domain is finished, so no
- * driver that uses the DMA API can bind, and nobody else can attach.
+ * IOMMU core, so no driver that uses the DMA API can bind. How that ends is in
+ * liveupdate-finish.c.
  *
  * Locking: the lists, and everything in them, are written with
  * iommu_liveupdate_rwsem held for write, and read with it held for read. A
@@ -21,7 +21,6 @@
 #define pr_fmt(fmt) "iommu: liveupdate: " fmt
 
 #include <linux/crc32.h>
-#include <linux/export.h>
 #include <linux/init.h>
 #include <linux/io.h>
 #include <linux/iommu-liveupdate.h>
@@ -37,39 +36,8 @@
 #include "iommu-liveupdate-priv.h"
 #include "iommu-priv.h"
 
-/**
- * struct iommu_restored_domain - A domain of the previous kernel
- * @list: Entry in iommu_restored_domains
- * @ser: Copy of its record
- * @domain: What stands for it here, NULL until its first device is probed
- */
-struct iommu_restored_domain {
-	struct list_head list;
-	struct iommu_domain_ser ser;
-	struct iommu_domain *domain;
-};
-
-/**
- * struct iommu_restored_device - A device that kept translating
- * @list: Entry in iommu_restored_devices
- * @ser: Copy of its record
- * @rdom: The domain it translates with, NULL if that has no usable record
- * @dev: The device, NULL before it is probed and after it is removed
- * @blocked: The device is here, and does not translate with @rdom
- */
-struct iommu_restored_device {
-	struct list_head list;
-	struct iommu_device_ser ser;
-	struct iommu_restored_domain *rdom;
-	struct device *dev;
-	bool blocked;
-};
-
-static LIST_HEAD(iommu_restored_domains);
-static LIST_HEAD(iommu_restored_devices);
-
-/* Revokes what the IOMMU driver adopted for devices that did not come up */
-static void (*iommu_revoke_absent)(u64 top_phys) __ro_after_init;
+LIST_HEAD(iommu_restored_domains);
+LIST_HEAD(iommu_restored_devices);
 
 /* Under the mutex of a group. Serializes the probe of devices with one domain. */
 static DEFINE_MUTEX(restored_probe_lock);
@@ -137,7 +105,14 @@ bool iommu_restored_needs(struct pci_dev *pdev)
 	return false;
 }
 
-static struct iommu_restored_domain *find_restored_domain(u32 id)
+/**
+ * iommu_restored_find_domain - Find a domain of the previous kernel
+ * @id: Its id, as iommu_domain_preserve() gave it
+ *
+ * Context: iommu_liveupdate_rwsem held for read.
+ * Return: the domain, or NULL.
+ */
+struct iommu_restored_domain *iommu_restored_find_domain(u32 id)
 {
 	struct iommu_restored_domain *rdom;
 
@@ -147,7 +122,14 @@ static struct iommu_restored_domain *find_restored_domain(u32 id)
 	return NULL;
 }
 
-static struct iommu_restored_device *find_restored_device(struct device *dev)
+/**
+ * iommu_restored_find_device - Find the record of a device in restored state
+ * @dev: The device
+ *
+ * Context: iommu_liveupdate_rwsem held for read.
+ * Return: the record, or NULL.
+ */
+struct iommu_restored_device *iommu_restored_find_device(struct device *dev)
 {
 	struct iommu_restored_device *rdev;
 
@@ -239,7 +221,7 @@ struct iommu_domain *iommu_restored_device_probe(struct device *dev)
  */
 void iommu_restored_device_blocked(struct device *dev)
 {
-	struct iommu_restored_device *rdev = find_restored_device(dev);
+	struct iommu_restored_device *rdev = iommu_restored_find_device(dev);
 
 	if (rdev)
 		rdev->blocked = true;
@@ -257,7 +239,7 @@ void iommu_restored_device_blocked(struct device *dev)
  */
 bool iommu_restored_device_gone(struct device *dev)
 {
-	struct iommu_restored_device *rdev = find_restored_device(dev);
+	struct iommu_restored_device *rdev = iommu_restored_find_device(dev);
 
 	if (!rdev)
 		return false;
@@ -270,146 +252,6 @@ bool iommu_restored_device_gone(struct device *dev)
 	return true;
 }
 
-/* Block the device and hand its group back; rwsem held for write */
-static void release_device(struct iommu_restored_device *rdev)
-{
-	if (rdev->dev) {
-		/*
-		 * Nobody drives the device any more. It must not run into the
-		 * default domain, which may be an identity domain.
-		 */
-		pci_clear_master(to_pci_dev(rdev->dev));
-		iommu_group_end_restored(rdev->dev);
-		dev_info(rdev->dev, "live update: was not claimed, its inherited translation is revoked\n");
-	}
-	list_del(&rdev->list);
-	kfree(rdev);
-}
-
-/* Nothing uses the domain any more; rwsem held for write */
-static void release_domain(struct iommu_restored_domain *rdom,
-			   struct list_head *released)
-{
-	struct iommu_restored_device *rdev, *tmp;
-
-	/*
-	 * The memory that the domain maps is freed after this. Devices that
-	 * did not come up have entries that no attach replaces.
-	 */
-	if (iommu_revoke_absent)
-		iommu_revoke_absent(rdom->ser.pt.top_phys);
-
-	list_for_each_entry_safe(rdev, tmp, &iommu_restored_devices, list)
-		if (rdev->rdom == rdom)
-			release_device(rdev);
-
-	list_move_tail(&rdom->list, released);
-}
-
-/* Gives page tables back, which takes long. Without the rwsem. */
-static void free_domains(struct list_head *released)
-{
-	struct iommu_restored_domain *rdom, *next;
-
-	list_for_each_entry_safe(rdom, next, released, list) {
-		if (rdom->domain)
-			iommu_domain_free(rdom->domain);
-		else
-			pr_warn("domain %u: no device took it over, its tables stay reserved\n",
-				rdom->ser.id);
-		kfree(rdom);
-	}
-}
-
-/**
- * iommu_restored_domain_devices - Count the devices of a restored domain
- * @id: Id of the domain, as iommu_domain_preserve() gave it
- *
- * Context: May sleep. Takes iommu_liveupdate_rwsem for read.
- * Return: How many devices translate with the domain.
- */
-unsigned int iommu_restored_domain_devices(u32 id)
-{
-	struct iommu_restored_domain *rdom;
-	struct iommu_restored_device *rdev;
-	unsigned int n = 0;
-
-	guard(rwsem_read)(&iommu_liveupdate_rwsem);
-
-	rdom = find_restored_domain(id);
-	if (!rdom)
-		return 0;
-	list_for_each_entry(rdev, &iommu_restored_devices, list)
-		if (rdev->rdom == rdom && rdev->dev && !rdev->blocked)
-			n++;
-	return n;
-}
-EXPORT_SYMBOL_NS_GPL(iommu_restored_domain_devices, "IOMMUFD_INTERNAL");
-
-/**
- * iommu_restored_domain_release - End the use of a restored domain
- * @id: Id of the domain, as iommu_domain_preserve() gave it
- *
- * For each device that still translates with it: bus mastering is cleared, the
- * device gets the default domain of its group, and the group has no owner any
- * more. Then the domain is freed with its page table. Does nothing if there is
- * no such domain. Cannot fail.
- *
- * Context: May sleep. Takes iommu_liveupdate_rwsem for write.
- */
-void iommu_restored_domain_release(u32 id)
-{
-	struct iommu_restored_domain *rdom;
-	LIST_HEAD(released);
-
-	scoped_guard(rwsem_write, &iommu_liveupdate_rwsem) {
-		rdom = find_restored_domain(id);
-		if (rdom)
-			release_domain(rdom, &released);
-	}
-	free_domains(&released);
-}
-EXPORT_SYMBOL_NS_GPL(iommu_restored_domain_release, "IOMMUFD_INTERNAL");
-
-/**
- * iommu_restored_release_all - End the use of everything that was restored
- *
- * What iommu_restored_domain_release() does, for all domains, and for the
- * devices that were blocked because their record was not usable.
- *
- * Context: May sleep. Takes iommu_liveupdate_rwsem for write.
- */
-void iommu_restored_release_all(void)
-{
-	struct iommu_restored_domain *rdom, *next_dom;
-	struct iommu_restored_device *rdev, *next_dev;
-	LIST_HEAD(released);
-
-	scoped_guard(rwsem_write, &iommu_liveupdate_rwsem) {
-		list_for_each_entry_safe(rdom, next_dom,
-					 &iommu_restored_domains, list)
-			release_domain(rdom, &released);
-		list_for_each_entry_safe(rdev, next_dev,
-					 &iommu_restored_devices, list)
-			release_device(rdev);
-	}
-	free_domains(&released);
-}
-EXPORT_SYMBOL_NS_GPL(iommu_restored_release_all, "IOMMUFD_INTERNAL");
-
-/**
- * iommu_restored_set_revoke - Name the function that revokes absent devices
- * @revoke_absent: Ends the inherited translation by the page table with this
- *                 top for all devices that no restored domain is attached to.
- *                 Called with iommu_liveupdate_rwsem held for write
- *
- * Context: By an IOMMU driver that has adopted tables, at boot.
- */
-void __init iommu_restored_set_revoke(void (*revoke_absent)(u64 top_phys))
-{
-	iommu_revoke_absent = revoke_absent;
-}
-
 static int __init read_domains(struct kho_block_set *blocks)
 {
 	struct iommu_restored_domain *rdom;
@@ -419,7 +261,7 @@ static int __init read_domains(struct kho_block_set *blocks)
 	kho_block_set_it_init(&it, blocks);
 	while ((ser = kho_block_set_it_read_entry(&it))) {
 		if (ser->crc != iommu_liveupdate_crc(ser, offsetof(typeof(*ser), crc)) ||
-		    find_restored_domain(ser->id)) {
+		    iommu_restored_find_domain(ser->id)) {
 			pr_err("record of a domain is damaged, dropped\n");
 			continue;
 		}
@@ -448,7 +290,7 @@ static int __init read_devices(struct kho_block_set *blocks)
 		if (!rdev)
 			return -ENOMEM;
 		rdev->ser = *ser;
-		rdev->rdom = find_restored_domain(ser->domain_id);
+		rdev->rdom = iommu_restored_find_domain(ser->domain_id);
 		list_add_tail(&rdev->list, &iommu_restored_devices);
 	}
 	return 0;

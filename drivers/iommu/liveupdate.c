@@ -368,6 +368,28 @@ void iommu_device_unpreserve(struct device *dev, struct iommu_domain *domain)
 EXPORT_SYMBOL_NS_GPL(iommu_device_unpreserve, "IOMMUFD_INTERNAL");
 
 /**
+ * iommu_device_is_preserved - Does a device translate over the next live update?
+ * @dev: The device
+ *
+ * Context: May sleep. Takes iommu_liveupdate_rwsem for write.
+ * Return: true from iommu_device_preserve() to iommu_device_unpreserve(), unless
+ * @dev was detached or removed.
+ */
+bool iommu_device_is_preserved(struct device *dev)
+{
+	struct iommu_preserved_device *pdev;
+
+	/* For write: devices are lost with it held for read */
+	guard(rwsem_write)(&iommu_liveupdate_rwsem);
+
+	list_for_each_entry(pdev, &iommu_preserved_devices, list)
+		if (pdev->dev == dev && !pdev->lost)
+			return true;
+	return false;
+}
+EXPORT_SYMBOL_GPL(iommu_device_is_preserved);
+
+/**
  * iommu_preserved_device_lost - A preserved device is detached or removed
  * @dev: The device, still attached to its domain
  *

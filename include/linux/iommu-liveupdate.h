@@ -36,9 +36,16 @@ int iommu_domain_preserve(struct iommu_domain *domain, u32 *id);
 void iommu_domain_unpreserve(struct iommu_domain *domain);
 int iommu_device_preserve(struct device *dev, struct iommu_domain *domain);
 void iommu_device_unpreserve(struct device *dev, struct iommu_domain *domain);
+bool iommu_device_is_preserved(struct device *dev);
 
+void iommu_restored_domain_set_owner(u32 id, void *owner);
 unsigned int iommu_restored_domain_devices(u32 id);
+void iommu_restored_domain_begin_finish(u32 id);
+void iommu_restored_domain_abort_finish(u32 id);
+bool iommu_restored_device_staged(struct device *dev, struct iommu_domain *domain);
+int iommu_restored_device_verify(struct device *dev, struct iommu_domain *domain);
 void iommu_restored_domain_release(u32 id);
+void iommu_restored_release_unowned(void);
 void iommu_restored_release_all(void);
 void iommu_restored_set_revoke(void (*revoke_absent)(u64 top_phys));
 

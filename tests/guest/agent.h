@@ -62,10 +62,18 @@ void load_modules_when_needed(void);
 /* N written there lets the Nth allocation from then on fail, once; false if not here. */
 #define FAIL_NTH	"/proc/self/fail-nth"
 bool fault_injection(void);
+bool bound_to(const char *bdf, const char *driver);
+uint16_t config_read16(const char *bdf, unsigned int off);
+void config_write16(const char *bdf, unsigned int off, uint16_t val);
+/* Where capability @id is in the config space, 0 if there is none. */
+unsigned int find_capability(const char *bdf, unsigned int id);
+/* Resets @bdf through sysfs; 0 or -errno, -ENOENT if it can't be reset. */
+int reset_device(const char *bdf);
 /* Removes @bdf from its bus as by hotplug; 0 or -errno. */
 int remove_device(const char *bdf);
 /*
- * Loads /kernel with the running initramfs. The command line is the running
+ * Loads /kernel, or /kernel-b if that exists and is not the one that runs, with the
+ * running initramfs. The command line is the running
  * one with ilu.stage=@stage and with @extra ("a=b c=d") replacing parameters of
  * the same name. 0 or -errno.
  */
@@ -94,6 +102,9 @@ struct edu {
 /* Maps the BAR through sysfs and sets memory decode and bus master by hand. */
 void edu_open_raw(struct edu *edu, const char *bdf);
 void edu_close_raw(struct edu *edu);	/* bus master off again */
+/* Only maps the BAR: for a device that is running. */
+void edu_map_raw(struct edu *edu, const char *bdf);
+void edu_unmap_raw(struct edu *edu);
 void edu_start_read(struct edu *edu, uint64_t iova, unsigned int off, unsigned int len);
 void edu_start_write(struct edu *edu, unsigned int off, uint64_t iova, unsigned int len);
 void edu_wait(struct edu *edu);
@@ -117,7 +128,6 @@ struct mem {
 	int fd;
 	uint8_t *va;
 	size_t len;
-	uint64_t iova;
 	uint32_t seed;
 	uint64_t token;
 };
@@ -153,6 +163,7 @@ struct vmm {
 	int iommufd;
 	int dev;
 	uint32_t dev_id;
+	size_t bar_len;
 	uint32_t ioas;
 	uint32_t hwpt;
 	uint64_t token;		/* iommufd's token in LUO */
@@ -166,10 +177,16 @@ int vfio_bind(struct vmm *vmm);
 int vfio_map_bar(struct vmm *vmm);
 int vfio_attach(struct vmm *vmm, uint32_t pt_id);
 int vfio_detach(struct vmm *vmm);
+int vfio_reset(struct vmm *vmm);
+/* Reads or writes the device's config space as the VMM sees it; 0 or -errno. */
+int vfio_config(struct vmm *vmm, bool write, unsigned int off, void *val,
+		unsigned int len);
 int iommufd_open(struct vmm *vmm);
 int ioas_alloc(struct vmm *vmm);
 int ioas_map_file(struct vmm *vmm, const struct mem *mem, uint64_t off,
 		  uint64_t iova, uint64_t len);
+int ioas_map_file_ro(struct vmm *vmm, const struct mem *mem, uint64_t off,
+		     uint64_t iova, uint64_t len);
 int ioas_map_anon(struct vmm *vmm, void *va, uint64_t iova, uint64_t len);
 int ioas_unmap(struct vmm *vmm, uint64_t iova, uint64_t len);
 int hwpt_alloc(struct vmm *vmm, uint32_t flags);
@@ -185,6 +202,15 @@ int list_hwpts(int iommufd, struct iommu_liveupdate_hwpt *hwpts, uint32_t *count
  * differ.
  */
 void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed);
+/*
+ * In the next kernel: the memory, the iommufd and the device file of a VMM that was
+ * kept with keep_device(). What fails ends the run. @bdf, @seed as for vmm_start().
+ */
+struct keeper;
+void vmm_come_back(struct vmm *vmm, struct keeper *k, const char *name,
+		   const char *bdf, uint32_t seed);
+/* Then: binds the device, maps its BAR, allocates an IOAS and maps all as before. */
+void vmm_rebuild(struct vmm *vmm);
 /* The device reads from one place of the VMM's memory and writes to another. */
 bool vmm_dma_works(struct vmm *vmm);
 void vmm_close_device(struct vmm *vmm);
@@ -223,6 +249,8 @@ int keeper_finish(struct keeper *k);
 /* Memfds first, then the iommufd; what fails ends the run. */
 void keep_memory(struct keeper *k, struct vmm *vmm);
 void keep_vmm(struct keeper *k, struct vmm *vmm);
+/* And the device file, with which the device goes on. */
+void keep_device(struct keeper *k, struct vmm *vmm);
 
 /* ---- watch.c: what the kernel says about itself ---------------------------- */
 
@@ -257,6 +285,8 @@ struct scenario {
 };
 
 void check_device_is_free(void);
+/* Of scen_cycle.c: the kernel's table pages and memory against those of the one before. */
+void check_pages(int stage, char *extra, size_t len);
 
 void scen_smoke(int stage);
 void scen_cycle(int stage);
@@ -271,5 +301,9 @@ void scen_kselftest(int stage);
 void scen_faults(int stage);
 void scen_emptied(int stage);
 void scen_scalable(int stage);
+void scen_takeover(int stage);
+void scen_many(int stage);
+void scen_frames(int stage);
+void scen_bench(int stage);
 
 #endif

@@ -27,21 +27,11 @@
 
 static void set_command(const char *bdf, uint16_t set, uint16_t clear)
 {
-	char path[128];
-	uint16_t cmd;
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", bdf);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0 || pread(fd, &cmd, 2, PCI_COMMAND) != 2)
-		give_up("%s: %s", path, strerror(errno));
-	cmd = (cmd & ~clear) | set;
-	if (pwrite(fd, &cmd, 2, PCI_COMMAND) != 2)
-		give_up("%s: %s", path, strerror(errno));
-	close(fd);
+	config_write16(bdf, PCI_COMMAND,
+		       (config_read16(bdf, PCI_COMMAND) & ~clear) | set);
 }
 
-void edu_open_raw(struct edu *edu, const char *bdf)
+void edu_map_raw(struct edu *edu, const char *bdf)
 {
 	char path[128];
 	void *bar;
@@ -57,16 +47,26 @@ void edu_open_raw(struct edu *edu, const char *bdf)
 	if (bar == MAP_FAILED)
 		give_up("mapping %s: %s", path, strerror(errno));
 	edu->bar = bar;
+}
+
+void edu_open_raw(struct edu *edu, const char *bdf)
+{
+	edu_map_raw(edu, bdf);
 	set_command(bdf, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
 	if ((*(volatile uint32_t *)edu->bar & 0xffff) != 0x00ed)
 		give_up("%s is not an edu device", bdf);
 }
 
+void edu_unmap_raw(struct edu *edu)
+{
+	munmap((void *)edu->bar, EDU_BAR_LEN);
+	edu->bar = NULL;
+}
+
 void edu_close_raw(struct edu *edu)
 {
 	set_command(edu->bdf, 0, PCI_COMMAND_MASTER);
-	munmap((void *)edu->bar, EDU_BAR_LEN);
-	edu->bar = NULL;
+	edu_unmap_raw(edu);
 }
 
 static volatile uint64_t *reg(struct edu *edu, unsigned int off)

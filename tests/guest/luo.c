@@ -215,3 +215,15 @@ void keep_vmm(struct keeper *k, struct vmm *vmm)
 	say(vmm->name, "preserved two memfds and the iommufd%s",
 	    k->session < 0 ? "" : " in a session");
 }
+
+void keep_device(struct keeper *k, struct vmm *vmm)
+{
+	int ret;
+
+	keep_vmm(k, vmm);
+	ret = keep(k, vmm->token | 3, vmm->dev);
+	if (ret)
+		give_up("preserving the device file of %s: %s", vmm->name,
+			strerror(-ret));
+	say(vmm->name, "preserved the file of %s", vmm->edu.bdf + 5);
+}

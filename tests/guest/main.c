@@ -27,6 +27,10 @@ static const struct scenario scenarios[] = {
 	{ "faults", scen_faults },
 	{ "emptied", scen_emptied },
 	{ "scalable", scen_scalable },
+	{ "takeover", scen_takeover },
+	{ "many", scen_many },
+	{ "frames", scen_frames },
+	{ "bench", scen_bench },
 };
 
 static void mount_all(void)

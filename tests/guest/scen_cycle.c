@@ -295,7 +295,7 @@ static void arrive(int round)
  * missing that nobody took back; in the first kernel what KHO itself hands over is
  * not missing yet. "iommu:secondary:memory", handed on in ilu.pages.
  */
-static void check_pages(int stage, char *extra, size_t len)
+void check_pages(int stage, char *extra, size_t len)
 {
 	struct iommu_pages pages = count_iommu_pages();
 	long iommu = 0, secondary = 0, mem = 0, mem_now = mem_total_kib();

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The kselftest of the workflow, run as a user runs it: once in each kernel, with
- * the device's name as its argument. It lives until the reboot, because its VFIO
- * file isn't preserved.
+ * the device's name as its argument.
  */
 #include <errno.h>
 #include <fcntl.h>

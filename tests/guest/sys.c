@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kexec.h>
+#include <linux/pci_regs.h>
 #include <linux/reboot.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +18,7 @@
 #include "agent.h"
 
 #define CMDLINE_LEN	2048
+#define KERNEL_B	"/kernel-b"
 
 ssize_t read_file(const char *path, void *buf, size_t len)
 {
@@ -104,22 +107,44 @@ int unbind_driver(const char *bdf)
 	return ret == -ENOENT ? 0 : ret;
 }
 
-int bind_driver(const char *bdf, const char *driver)
+unsigned int find_capability(const char *bdf, unsigned int id)
 {
-	char path[128], link[128], now[256];
+	unsigned int pos = config_read16(bdf, PCI_CAPABILITY_LIST) & 0xfc;
+	unsigned int n;
+
+	for (n = 0; pos && n < 48; n++) {
+		uint16_t cap = config_read16(bdf, pos);
+
+		if ((cap & 0xff) == id)
+			return pos;
+		pos = cap >> 8 & 0xfc;
+	}
+	return 0;
+}
+
+bool bound_to(const char *bdf, const char *driver)
+{
+	char link[128], now[256];
 	ssize_t len;
-	int ret;
 
 	snprintf(link, sizeof(link), "/sys/bus/pci/devices/%s/driver", bdf);
 	len = readlink(link, now, sizeof(now) - 1);
-	if (len > 0) {
-		now[len] = '\0';
-		if (!strcmp(strrchr(now, '/') + 1, driver))
-			return 0;
-		ret = unbind_driver(bdf);
-		if (ret)
-			return ret;
-	}
+	if (len <= 0)
+		return false;
+	now[len] = '\0';
+	return !strcmp(strrchr(now, '/') + 1, driver);
+}
+
+int bind_driver(const char *bdf, const char *driver)
+{
+	char path[128];
+	int ret;
+
+	if (bound_to(bdf, driver))
+		return 0;
+	ret = unbind_driver(bdf);
+	if (ret)
+		return ret;
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver_override", bdf);
 	ret = write_file(path, driver);
 	if (ret)
@@ -162,6 +187,46 @@ bool fault_injection(void)
 		if (write_file(knobs[i][0], knobs[i][1]))
 			return false;
 	return !access(FAIL_NTH, F_OK);
+}
+
+static int open_config(const char *bdf)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", bdf);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		give_up("%s: %s", path, strerror(errno));
+	return fd;
+}
+
+uint16_t config_read16(const char *bdf, unsigned int off)
+{
+	int fd = open_config(bdf);
+	uint16_t val;
+
+	if (pread(fd, &val, 2, off) != 2)
+		give_up("reading the config space of %s: %s", bdf, strerror(errno));
+	close(fd);
+	return val;
+}
+
+void config_write16(const char *bdf, unsigned int off, uint16_t val)
+{
+	int fd = open_config(bdf);
+
+	if (pwrite(fd, &val, 2, off) != 2)
+		give_up("writing the config space of %s: %s", bdf, strerror(errno));
+	close(fd);
+}
+
+int reset_device(const char *bdf)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset", bdf);
+	return write_file(path, "1");
 }
 
 int remove_device(const char *bdf)
@@ -207,6 +272,17 @@ static void next_cmdline(char *out, size_t len, const char *replace)
 	snprintf(out + used, len - used, "%s", replace);
 }
 
+/* An initramfs may have two, told apart by their names: each starts the other. */
+static const char *other_kernel(void)
+{
+	struct utsname uts;
+
+	uname(&uts);
+	if (access(KERNEL_B, F_OK) || strstr(uts.release, "-b"))
+		return "/kernel";
+	return KERNEL_B;
+}
+
 int load_next_kernel(int stage, const char *extra)
 {
 	char cmdline[CMDLINE_LEN], replace[768], report[256];
@@ -218,11 +294,11 @@ int load_next_kernel(int stage, const char *extra)
 		 extra ? " " : "", extra ? extra : "");
 	next_cmdline(cmdline, sizeof(cmdline), replace);
 
-	kernel = open("/kernel", O_RDONLY | O_CLOEXEC);
+	kernel = open(other_kernel(), O_RDONLY | O_CLOEXEC);
 	/* The initramfs this kernel was started with, thanks to retain_initrd. */
 	initrd = open("/sys/firmware/initrd", O_RDONLY | O_CLOEXEC);
 	if (kernel < 0 || initrd < 0)
-		give_up("/kernel or /sys/firmware/initrd is missing");
+		give_up("the kernel or /sys/firmware/initrd is missing");
 	ret = syscall(SYS_kexec_file_load, kernel, initrd, strlen(cmdline) + 1,
 		      cmdline, 0UL);
 	if (ret)

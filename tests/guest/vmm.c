@@ -79,16 +79,11 @@ int vfio_map_bar(struct vmm *vmm)
 	struct vfio_region_info bar = {
 		.argsz = sizeof(bar), .index = VFIO_PCI_BAR0_REGION_INDEX,
 	};
-	struct vfio_region_info config = {
-		.argsz = sizeof(config), .index = VFIO_PCI_CONFIG_REGION_INDEX,
-	};
 	uint16_t cmd;
 	void *va;
 	int ret;
 
 	ret = sys_ioctl(vmm->dev, VFIO_DEVICE_GET_REGION_INFO, &bar);
-	if (!ret)
-		ret = sys_ioctl(vmm->dev, VFIO_DEVICE_GET_REGION_INFO, &config);
 	if (ret)
 		return ret;
 	va = mmap(NULL, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, vmm->dev,
@@ -96,12 +91,12 @@ int vfio_map_bar(struct vmm *vmm)
 	if (va == MAP_FAILED)
 		return -errno;
 	vmm->edu.bar = va;
-	if (pread(vmm->dev, &cmd, 2, config.offset + PCI_COMMAND) != 2)
-		return -errno;
+	vmm->bar_len = bar.size;
+	ret = vfio_config(vmm, false, PCI_COMMAND, &cmd, 2);
+	if (ret)
+		return ret;
 	cmd |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
-	if (pwrite(vmm->dev, &cmd, 2, config.offset + PCI_COMMAND) != 2)
-		return -errno;
-	return 0;
+	return vfio_config(vmm, true, PCI_COMMAND, &cmd, 2);
 }
 
 int vfio_attach(struct vmm *vmm, uint32_t pt_id)
@@ -120,6 +115,30 @@ int vfio_detach(struct vmm *vmm)
 	return sys_ioctl(vmm->dev, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach);
 }
 
+int vfio_reset(struct vmm *vmm)
+{
+	return sys_ioctl(vmm->dev, VFIO_DEVICE_RESET, NULL);
+}
+
+int vfio_config(struct vmm *vmm, bool write, unsigned int off, void *val,
+		unsigned int len)
+{
+	struct vfio_region_info config = {
+		.argsz = sizeof(config), .index = VFIO_PCI_CONFIG_REGION_INDEX,
+	};
+	ssize_t n;
+	int ret;
+
+	ret = sys_ioctl(vmm->dev, VFIO_DEVICE_GET_REGION_INFO, &config);
+	if (ret)
+		return ret;
+	n = write ? pwrite(vmm->dev, val, len, config.offset + off) :
+		    pread(vmm->dev, val, len, config.offset + off);
+	if (n != (ssize_t)len)
+		return n < 0 ? -errno : -EIO;
+	return 0;
+}
+
 int iommufd_open(struct vmm *vmm)
 {
 	vmm->iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
@@ -135,15 +154,28 @@ int ioas_alloc(struct vmm *vmm)
 	return ret;
 }
 
-int ioas_map_file(struct vmm *vmm, const struct mem *mem, uint64_t off,
-		  uint64_t iova, uint64_t len)
+static int map_file(struct vmm *vmm, const struct mem *mem, uint64_t off,
+		    uint64_t iova, uint64_t len, uint32_t flags)
 {
 	struct iommu_ioas_map_file map = {
-		.size = sizeof(map), .flags = MAP_RW, .ioas_id = vmm->ioas,
+		.size = sizeof(map), .flags = flags, .ioas_id = vmm->ioas,
 		.fd = mem->fd, .start = off, .length = len, .iova = iova,
 	};
 
 	return sys_ioctl(vmm->iommufd, IOMMU_IOAS_MAP_FILE, &map);
+}
+
+int ioas_map_file(struct vmm *vmm, const struct mem *mem, uint64_t off,
+		  uint64_t iova, uint64_t len)
+{
+	return map_file(vmm, mem, off, iova, len, MAP_RW);
+}
+
+int ioas_map_file_ro(struct vmm *vmm, const struct mem *mem, uint64_t off,
+		     uint64_t iova, uint64_t len)
+{
+	return map_file(vmm, mem, off, iova, len,
+			MAP_RW & ~IOMMU_IOAS_MAP_WRITEABLE);
 }
 
 int ioas_map_anon(struct vmm *vmm, void *va, uint64_t iova, uint64_t len)
@@ -212,18 +244,21 @@ static void must(struct vmm *vmm, int ret, const char *what)
 		give_up("%s: %s: %s", vmm->name, what, strerror(-ret));
 }
 
-void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed)
+static void vmm_init(struct vmm *vmm, const char *name, const char *bdf,
+		     uint32_t seed)
 {
 	*vmm = (struct vmm){ .name = name, .iommufd = -1, .dev = -1 };
 	snprintf(vmm->edu.bdf, sizeof(vmm->edu.bdf), "%s", bdf);
 	vmm->token = seed << 4;
 	vmm->hwpt_token = vmm->token | 0xf;
+}
 
+void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed)
+{
+	vmm_init(vmm, name, bdf, seed);
 	mem_create(&vmm->ram, RAM_LEN, seed, false);
-	vmm->ram.iova = RAM_IOVA;
 	vmm->ram.token = vmm->token | 1;
 	mem_create(&vmm->big, BIG_LEN, seed | 0x8000, true);
-	vmm->big.iova = BIG_IOVA;
 	vmm->big.token = vmm->token | 2;
 
 	must(vmm, iommufd_open(vmm), "opening /dev/iommu");
@@ -238,6 +273,42 @@ void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed
 	say(name, "maps %llu MiB of sealed memfds at IOVA %#llx and %#llx, attaches %s",
 	    (RAM_LEN + BIG_LEN) >> 20,
 	    RAM_IOVA, BIG_IOVA, bdf + 5);
+}
+
+static int must_get(struct vmm *vmm, struct keeper *k, uint64_t token,
+		    const char *what)
+{
+	int fd = get_back(k, token);
+
+	if (fd < 0)
+		give_up("%s: getting its %s back: %s", vmm->name, what,
+			strerror(-fd));
+	return fd;
+}
+
+void vmm_come_back(struct vmm *vmm, struct keeper *k, const char *name,
+		   const char *bdf, uint32_t seed)
+{
+	vmm_init(vmm, name, bdf, seed);
+	mem_adopt(&vmm->ram, must_get(vmm, k, vmm->token | 1, "RAM"), RAM_LEN,
+		  seed);
+	vmm->ram.token = vmm->token | 1;
+	mem_adopt(&vmm->big, must_get(vmm, k, vmm->token | 2, "other memory"),
+		  BIG_LEN, seed | 0x8000);
+	vmm->big.token = vmm->token | 2;
+	vmm->iommufd = must_get(vmm, k, vmm->token, "iommufd");
+	vmm->dev = must_get(vmm, k, vmm->token | 3, "device file");
+	say(name, "got its memory, iommufd and device file back");
+}
+
+void vmm_rebuild(struct vmm *vmm)
+{
+	must(vmm, vfio_bind(vmm), "binding the device to the iommufd again");
+	must(vmm, vfio_map_bar(vmm), "mapping its BAR again");
+	must(vmm, ioas_alloc(vmm), "IOMMU_IOAS_ALLOC");
+	must(vmm, ioas_map_file(vmm, &vmm->ram, 0, RAM_IOVA, RAM_LEN), "mapping RAM");
+	must(vmm, ioas_map_file(vmm, &vmm->big, 0, BIG_IOVA, BIG_LEN), "mapping BIG");
+	must(vmm, hwpt_alloc(vmm, 0), "IOMMU_HWPT_ALLOC");
 }
 
 bool vmm_dma_works(struct vmm *vmm)
@@ -256,7 +327,7 @@ bool vmm_dma_works(struct vmm *vmm)
 void vmm_close_device(struct vmm *vmm)
 {
 	if (vmm->edu.bar)
-		munmap((void *)vmm->edu.bar, MIB(1));
+		munmap((void *)vmm->edu.bar, vmm->bar_len);
 	vmm->edu.bar = NULL;
 	close(vmm->dev);
 	vmm->dev = -1;

@@ -751,7 +751,73 @@ static void test_page_of_any_order(struct kunit *test)
 	}
 }
 
+struct kunit_runs {
+	pt_oaddr_t pa;
+	u64 len;
+	/* What the callback returns in the end, and when */
+	int errno;
+	u64 max_len;
+};
+
+static int add_run(phys_addr_t phys, u64 len, void *data)
+{
+	struct kunit_runs *runs = data;
+
+	if (phys != runs->pa || !len)
+		return -EXDEV;
+	runs->pa += len;
+	runs->len += len;
+	return runs->len >= runs->max_len ? runs->errno : 0;
+}
+
+static void expect_runs(struct kunit *test, pt_vaddr_t va, pt_vaddr_t len,
+			pt_oaddr_t pa, u64 run_len, int errno)
+{
+	struct kunit_iommu_priv *priv = test->priv;
+	struct kunit_runs runs = { .pa = pa, .max_len = U64_MAX };
+
+	KUNIT_EXPECT_EQ(test, priv->iommu->ops->walk_runs(priv->iommu, va, len,
+							  add_run, &runs),
+			errno);
+	KUNIT_EXPECT_EQ(test, runs.len, run_len);
+}
+
+static void test_runs_are_what_is_mapped(struct kunit *test)
+{
+	struct kunit_preserve_priv *priv = to_preserve_priv(test);
+	pt_vaddr_t pgsz = priv->old.smallest_pgsz;
+	struct kunit_runs runs = { .errno = -EINTR };
+	struct pt_iommu *table = priv->old.iommu;
+	unsigned int i;
+	int errno;
+
+	map_all_sizes(test);
+	for (i = 0; i < priv->nr_mappings; i++) {
+		struct kunit_mapping *map = &priv->mappings[i];
+
+		expect_runs(test, map->va, map->len, map->pa, map->len, 0);
+		if (map->len < 4 * pgsz)
+			continue;
+		/* From within a leaf, and to within one */
+		expect_runs(test, map->va + pgsz, map->len - 2 * pgsz,
+			    map->pa + pgsz, map->len - 2 * pgsz, 0);
+	}
+
+	/* In front of the first one, and up to there */
+	expect_runs(test, priv->mappings[0].va - pgsz, pgsz, 0, 0, -ENOENT);
+	expect_runs(test, priv->mappings[0].va - pgsz, 2 * pgsz, 0, 0, -ENOENT);
+
+	/* The callback ends it, and gets nothing else */
+	runs.pa = priv->mappings[0].pa;
+	runs.max_len = 1;
+	errno = table->ops->walk_runs(table, priv->mappings[0].va, pgsz,
+				      add_run, &runs);
+	KUNIT_EXPECT_EQ(test, errno, -EINTR);
+	KUNIT_EXPECT_EQ(test, runs.len, pgsz);
+}
+
 static struct kunit_case preserve_test_cases[] = {
+	KUNIT_CASE_FMT(test_runs_are_what_is_mapped),
 	KUNIT_CASE_FMT(test_preserve_takes_exactly_the_tables),
 	KUNIT_CASE_FMT(test_preserved_refuses_changes),
 	KUNIT_CASE_FMT(test_unpreserve_undoes_preserve),

@@ -37,34 +37,6 @@
 #include "iommu.h"
 #include "liveupdate.h"
 
-/**
- * struct intel_inherited_rid - A requester ID with an inherited entry
- * @rid: The requester ID
- * @device: The PCI device, of which @rid may be a DMA alias
- * @did: Domain id in the entry
- * @present: The entry has neither been revoked nor replaced
- * @attached: The restored domain is attached to @device
- * @top: Physical address of the page table in the entry
- */
-struct intel_inherited_rid {
-	u16 rid;
-	u16 device;
-	u16 did;
-	bool present;
-	bool attached;
-	u64 top;
-};
-
-/**
- * struct intel_inherited - What a unit inherited
- * @nr: Number of entries in @rids
- * @rids: The requester IDs
- */
-struct intel_inherited {
-	unsigned int nr;
-	struct intel_inherited_rid rids[] __counted_by(nr);
-};
-
 /* Copy of the record, valid while the units are initialized */
 static struct intel_liveupdate_ser *record __initdata;
 
@@ -358,9 +330,17 @@ void __init intel_iommu_block_unknown(struct intel_iommu *iommu)
 	}
 }
 
-/* did_lock held; the last inherited entry with this domain id may be gone */
-static void put_did(struct intel_iommu *iommu, struct dmar_domain *domain,
-		    u16 did)
+/**
+ * intel_inherited_put_did - An inherited entry with a domain id is gone
+ * @iommu: The unit
+ * @domain: A domain that may use the id and owns it if it was the last such
+ *          entry, or NULL
+ * @did: The domain id
+ *
+ * Context: &intel_iommu.did_lock held.
+ */
+void intel_inherited_put_did(struct intel_iommu *iommu,
+			     struct dmar_domain *domain, u16 did)
 {
 	struct intel_inherited *inherited = iommu->inherited;
 	struct iommu_domain_info *info = NULL;
@@ -374,11 +354,13 @@ static void put_did(struct intel_iommu *iommu, struct dmar_domain *domain,
 
 	if (domain)
 		info = xa_load(&domain->iommu_array, iommu->seq_id);
-	if (info && info->did == did)
+	if (info && info->did == did) {
 		/* The domain owns the id now */
 		info->inherited = false;
-	else
+		info->staged = false;
+	} else {
 		ida_free(&iommu->domain_ida, did);
+	}
 }
 
 /**
@@ -400,16 +382,11 @@ void intel_inherited_free(struct intel_iommu *iommu)
 			if (!inherited->rids[i].present)
 				continue;
 			inherited->rids[i].present = false;
-			put_did(iommu, NULL, inherited->rids[i].did);
+			intel_inherited_put_did(iommu, NULL, inherited->rids[i].did);
 		}
 	}
 	iommu->inherited = NULL;
 	kfree(inherited);
-}
-
-static u16 info_devid(struct device_domain_info *info)
-{
-	return PCI_DEVID(info->bus, info->devfn);
 }
 
 /**
@@ -425,18 +402,14 @@ bool intel_inherited_matches(struct device_domain_info *info,
 			     const struct pt_iommu_ser *ser)
 {
 	struct intel_inherited *inherited = info->iommu->inherited;
+	struct intel_inherited_rid *rid;
 	bool found = false;
-	unsigned int i;
 
 	if (!inherited)
 		return false;
 
 	guard(mutex)(&info->iommu->did_lock);
-	for (i = 0; i < inherited->nr; i++) {
-		struct intel_inherited_rid *rid = &inherited->rids[i];
-
-		if (rid->device != info_devid(info))
-			continue;
+	for_each_inherited_rid(rid, inherited, info_devid(info)) {
 		if (!rid->present || rid->top != ser->top_phys)
 			return false;
 		found = true;
@@ -490,9 +463,8 @@ int intel_inherited_attach(struct dmar_domain *domain,
 {
 	struct intel_iommu *iommu = info->iommu;
 	struct intel_inherited *inherited = iommu->inherited;
-	struct intel_inherited_rid *rid = NULL;
+	struct intel_inherited_rid *rid, *found = NULL;
 	struct pt_iommu_vtdss_hw_info pt_info;
-	unsigned int i;
 	int ret;
 
 	if (!inherited)
@@ -500,53 +472,24 @@ int intel_inherited_attach(struct dmar_domain *domain,
 
 	pt_iommu_vtdss_hw_info(&domain->sspt, &pt_info);
 	guard(mutex)(&iommu->did_lock);
-	for (i = 0; i < inherited->nr; i++) {
-		if (inherited->rids[i].device != info_devid(info))
-			continue;
-		rid = &inherited->rids[i];
+	for_each_inherited_rid(rid, inherited, info_devid(info)) {
+		found = rid;
 		if (rid->top != pt_info.ssptptr ||
 		    (!rid->present && !rid->attached))
 			return -ENXIO;
 		if (!rid->present)
 			return -ENODATA;
 	}
-	if (!rid)
+	if (!found)
 		return -ENXIO;
 
-	ret = use_did(domain, iommu, rid->did);
+	ret = use_did(domain, iommu, found->did);
 	if (ret)
 		return ret;
 
-	for (i = 0; i < inherited->nr; i++)
-		if (inherited->rids[i].device == info_devid(info))
-			inherited->rids[i].attached = true;
+	for_each_inherited_rid(rid, inherited, info_devid(info))
+		rid->attached = true;
 	return 0;
-}
-
-/**
- * intel_inherited_detach - The entries of an attached device were cleared
- * @domain: The domain that was attached to it
- * @info: The device
- *
- * Context: Before domain_detach_iommu(). &intel_iommu.did_lock is taken.
- */
-void intel_inherited_detach(struct dmar_domain *domain,
-			    struct device_domain_info *info)
-{
-	struct intel_inherited *inherited = info->iommu->inherited;
-	unsigned int i;
-
-	if (!inherited)
-		return;
-
-	guard(mutex)(&info->iommu->did_lock);
-	for (i = 0; i < inherited->nr; i++) {
-		if (!inherited->rids[i].present ||
-		    inherited->rids[i].device != info_devid(info))
-			continue;
-		inherited->rids[i].present = false;
-		put_did(info->iommu, domain, inherited->rids[i].did);
-	}
 }
 
 /* Spec 6.5.3.3, Guidance to Software for Invalidations */
@@ -572,6 +515,33 @@ static void clear_entry(struct intel_iommu *iommu, u16 rid, u16 did)
 	__iommu_flush_cache(iommu, context, sizeof(*context));
 }
 
+/**
+ * intel_inherited_detach - An attached device is blocked
+ * @domain: The domain that was attached to it
+ * @info: The device
+ *
+ * Context: Before domain_detach_iommu(). &intel_iommu.did_lock is taken.
+ */
+void intel_inherited_detach(struct dmar_domain *domain,
+			    struct device_domain_info *info)
+{
+	struct intel_inherited *inherited = info->iommu->inherited;
+	struct intel_inherited_rid *rid;
+
+	if (!inherited)
+		return;
+
+	guard(mutex)(&info->iommu->did_lock);
+	for_each_inherited_rid(rid, inherited, info_devid(info)) {
+		if (!rid->present)
+			continue;
+		/* The device may have fewer aliases than it had before */
+		clear_entry(info->iommu, rid->rid, rid->did);
+		rid->present = false;
+		intel_inherited_put_did(info->iommu, domain, rid->did);
+	}
+}
+
 static void revoke_rid(struct intel_iommu *iommu,
 		       struct intel_inherited_rid *rid)
 {
@@ -582,7 +552,7 @@ static void revoke_rid(struct intel_iommu *iommu,
 		PCI_FUNC(rid->rid & 0xff));
 	clear_entry(iommu, rid->rid, rid->did);
 	rid->present = false;
-	put_did(iommu, NULL, rid->did);
+	intel_inherited_put_did(iommu, NULL, rid->did);
 }
 
 /**
@@ -596,15 +566,14 @@ static void revoke_rid(struct intel_iommu *iommu,
 void intel_inherited_revoke(struct device_domain_info *info)
 {
 	struct intel_inherited *inherited = info->iommu->inherited;
-	unsigned int i;
+	struct intel_inherited_rid *rid;
 
 	if (!inherited)
 		return;
 
 	guard(mutex)(&info->iommu->did_lock);
-	for (i = 0; i < inherited->nr; i++) {
-		if (!inherited->rids[i].present ||
-		    inherited->rids[i].device != info_devid(info))
+	for_each_inherited_rid(rid, inherited, info_devid(info)) {
+		if (!rid->present)
 			continue;
 		/*
 		 * The device may be doing DMA that was set up in the previous
@@ -612,7 +581,7 @@ void intel_inherited_revoke(struct device_domain_info *info)
 		 */
 		if (dev_is_pci(info->dev))
 			pci_clear_master(to_pci_dev(info->dev));
-		revoke_rid(info->iommu, &inherited->rids[i]);
+		revoke_rid(info->iommu, rid);
 	}
 }
 

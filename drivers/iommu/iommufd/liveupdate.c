@@ -9,8 +9,9 @@
  *
  * What is not preserved
  *   IOAS objects, their mappings, HWPTs that are not attached, and bindings of
- *   devices. The VMM makes them again. The VFIO device file is not preserved, so
- *   the VMM has to live until the reboot.
+ *   devices. The VMM makes them again in the iommufd that it gets back, which is
+ *   the only one that can bind the devices. What it attaches to them takes over
+ *   when the file is finished, after it was found to translate alike.
  *
  * What is refused, because it could not be carried
  *   Mappings that are not of a memfd which was preserved in the same session
@@ -18,9 +19,9 @@
  *   PASIDs, no-IOMMU mode, and an iommufd with access, fault, nested HWPT or
  *   vIOMMU objects in it. What the IOMMU core and driver refuse comes on top.
  *
- * From preserve to unpreserve the IOAS of a preserved HWPT cannot be changed
- * (io_pagetable.c), the HWPT cannot be destroyed, and no device can be attached
- * to it (device.c).
+ * From preserve to unpreserve, and while the file is being finished, the IOAS of
+ * such a HWPT cannot be changed (io_pagetable.c), the HWPT cannot be destroyed, and
+ * no device can be attached to it (device.c).
  *
  * Locking: LUO calls all operations under the mutex of the session. Below it,
  * one after the other: iommufd_group::lock, io_pagetable::domains_rwsem with
@@ -32,6 +33,7 @@
 #include <linux/anon_inodes.h>
 #include <linux/crc32.h>
 #include <linux/file.h>
+#include <linux/generic_pt/iommu.h>
 #include <linux/io.h>
 #include <linux/iommu-liveupdate.h>
 #include <linux/iommufd.h>
@@ -67,7 +69,7 @@ struct iommufd_luo_hwpt {
  * @dev: The device, with a reference
  * @id: Id of its object
  * @domain: What is attached to it
- * @preserved: It is preserved in the IOMMU core
+ * @preserved: It is preserved in the IOMMU core. Not used when finishing
  */
 struct iommufd_luo_device {
 	struct list_head list;
@@ -78,9 +80,10 @@ struct iommufd_luo_device {
 };
 
 /**
- * struct iommufd_luo - An iommufd that is being preserved
+ * struct iommufd_luo - An iommufd that is being preserved or finished
  * @args: The arguments of the operation that is going on
  * @ictx: The iommufd
+ * @finishing: Only devices in restored state count, with what is staged for them
  * @hwpts: List of &struct iommufd_luo_hwpt
  * @nr_hwpts: Length of @hwpts
  * @devices: List of &struct iommufd_luo_device
@@ -89,6 +92,7 @@ struct iommufd_luo_device {
 struct iommufd_luo {
 	struct liveupdate_file_op_args *args;
 	struct iommufd_ctx *ictx;
+	bool finishing;
 	struct list_head hwpts;
 	unsigned int nr_hwpts;
 	struct list_head devices;
@@ -144,10 +148,13 @@ static struct iommufd_luo_hwpt *find_hwpt(struct iommufd_luo *luo,
 	return NULL;
 }
 
-static int check_hwpt(struct iommufd_hwpt_paging *hwpt)
+static int check_hwpt(struct iommufd_luo *luo, struct iommufd_hwpt_paging *hwpt)
 {
 	const char *reason;
 	int rc;
+
+	if (luo->finishing)
+		return 0;
 
 	if (hwpt->common.fault) {
 		reason = "handles I/O page faults";
@@ -176,7 +183,7 @@ static int add_hwpt(struct iommufd_luo *luo, struct iommufd_hwpt_paging *hwpt)
 	if (find_hwpt(luo, hwpt))
 		return 0;
 
-	rc = check_hwpt(hwpt);
+	rc = check_hwpt(luo, hwpt);
 	if (rc)
 		return rc;
 
@@ -203,6 +210,16 @@ static int add_hwpt(struct iommufd_luo *luo, struct iommufd_hwpt_paging *hwpt)
 	return 0;
 }
 
+/* Will what is attached take over from what was inherited? */
+static bool is_staged(struct iommufd_device *idev)
+{
+	struct iommufd_attach *attach;
+
+	attach = xa_load(&idev->igroup->pasid_attach, IOMMU_NO_PASID);
+	return attach &&
+	       iommu_restored_device_staged(idev->dev, attach->hwpt->domain);
+}
+
 static int add_device(struct iommufd_luo *luo, struct iommufd_device *idev)
 {
 	struct iommufd_group *igroup = idev->igroup;
@@ -212,6 +229,9 @@ static int add_device(struct iommufd_luo *luo, struct iommufd_device *idev)
 	int rc;
 
 	guard(mutex)(&igroup->lock);
+
+	if (luo->finishing && !is_staged(idev))
+		return 0;
 
 	attach = NULL;
 	xa_for_each(&igroup->pasid_attach, pasid, attach) {
@@ -298,35 +318,64 @@ static void warn_area(struct iopt_area *area, const char *reason)
 		iopt_area_iova(area), iopt_area_last_iova(area), reason);
 }
 
+struct check_pages {
+	struct address_space *mapping;
+	loff_t pos;
+};
+
+/* The pages are pinned, so they are what they were when they were mapped */
+static int check_run(phys_addr_t phys, u64 len, void *data)
+{
+	unsigned long last = PHYS_PFN(phys + len - 1);
+	unsigned long pfn = PHYS_PFN(phys);
+	struct check_pages *check = data;
+	pgoff_t index = check->pos >> PAGE_SHIFT;
+	struct folio *folio;
+	struct page *page;
+	unsigned long n;
+
+	if (offset_in_page(phys) != offset_in_page(check->pos))
+		return -ESTALE;
+	check->pos += len;
+
+	do {
+		page = pfn_to_page(pfn);
+		folio = page_folio(page);
+		n = 1;
+		if (folio_test_large(folio)) {
+			n = folio_page_idx(folio, page);
+			index -= n;
+			pfn -= n;
+			n = folio_nr_pages(folio);
+		}
+		if (READ_ONCE(folio->mapping) != check->mapping ||
+		    folio->index != index)
+			return -ESTALE;
+		index += n;
+		pfn += n;
+	} while (pfn <= last);
+	return 0;
+}
+
 /*
  * A hole may have been punched into the memfd after its pages were pinned for
- * the mapping. Then it is not those pages that LUO preserves.
+ * the mapping. Then it is not those pages that LUO preserves. Asking the page
+ * cache for each page would take many times as long as all the rest.
  */
 static int check_pages(struct iopt_area *area, struct iommu_domain *domain)
 {
-	struct address_space *mapping = area->pages->file->f_mapping;
+	struct pt_iommu *table = iommupt_from_domain(domain);
 	unsigned long iova = iopt_area_iova(area);
-	unsigned long last = iopt_area_last_iova(area);
-	struct folio *folio;
-	size_t step;
-	u64 pos;
+	struct check_pages check = {
+		.mapping = area->pages->file->f_mapping,
+		.pos = area->pages->start + iopt_area_start_byte(area, iova),
+	};
 
-	do {
-		pos = area->pages->start + iopt_area_start_byte(area, iova);
-		folio = filemap_get_folio(mapping, pos >> PAGE_SHIFT);
-		if (IS_ERR(folio))
-			return -ESTALE;
-		if (iommu_iova_to_phys(domain, iova) !=
-		    PFN_PHYS(folio_pfn(folio)) + offset_in_folio(folio, pos)) {
-			folio_put(folio);
-			return -ESTALE;
-		}
-		step = folio_size(folio) - offset_in_folio(folio, pos);
-		folio_put(folio);
-		cond_resched();
-	} while (!check_add_overflow(iova, step, &iova) && iova <= last);
-
-	return 0;
+	/* Nor can it be preserved */
+	if (!table || !table->ops->walk_runs)
+		return -EOPNOTSUPP;
+	return table->ops->walk_runs(table, iova, iopt_area_length(area),
+				     check_run, &check);
 }
 
 /* Called by iopt_freeze() for each area */
@@ -350,8 +399,10 @@ static int check_area(struct iopt_area *area, struct iommu_domain *domain,
 	}
 
 	rc = check_pages(area, domain);
-	if (rc)
+	if (rc == -ESTALE)
 		warn_area(area, "maps pages that are not in its file any more");
+	else if (rc)
+		warn_area(area, "is in a page table that cannot be read");
 	return rc;
 }
 
@@ -371,7 +422,7 @@ static int preserve_hwpts(struct iommufd_luo *luo)
 
 		/* What was checked before cannot change any more */
 		scoped_guard(mutex, &hwpt->ioas->mutex)
-			rc = check_hwpt(hwpt);
+			rc = check_hwpt(luo, hwpt);
 		if (rc)
 			return rc;
 
@@ -493,6 +544,20 @@ static void iommufd_luo_free(struct iommufd_luo *luo)
 	kfree(luo);
 }
 
+static struct iommufd_luo *iommufd_luo_alloc(struct liveupdate_file_op_args *args)
+{
+	struct iommufd_luo *luo;
+
+	luo = kzalloc_obj(*luo, GFP_KERNEL_ACCOUNT);
+	if (!luo)
+		return NULL;
+	luo->args = args;
+	luo->ictx = args->file->private_data;
+	INIT_LIST_HEAD(&luo->hwpts);
+	INIT_LIST_HEAD(&luo->devices);
+	return luo;
+}
+
 static bool iommufd_luo_can_preserve(struct liveupdate_file_handler *handler,
 				     struct file *file)
 {
@@ -506,21 +571,16 @@ static bool iommufd_luo_can_preserve(struct liveupdate_file_handler *handler,
 
 static int iommufd_luo_preserve(struct liveupdate_file_op_args *args)
 {
-	struct iommufd_ctx *ictx = args->file->private_data;
 	struct iommufd_luo *luo;
 	int rc;
 
-	rc = check_objects(ictx);
+	rc = check_objects(args->file->private_data);
 	if (rc)
 		return rc;
 
-	luo = kzalloc_obj(*luo, GFP_KERNEL_ACCOUNT);
+	luo = iommufd_luo_alloc(args);
 	if (!luo)
 		return -ENOMEM;
-	luo->args = args;
-	luo->ictx = ictx;
-	INIT_LIST_HEAD(&luo->hwpts);
-	INIT_LIST_HEAD(&luo->devices);
 
 	rc = collect_devices(luo);
 	if (rc)
@@ -569,6 +629,7 @@ static int iommufd_luo_retrieve(struct liveupdate_file_op_args *args)
 	struct iommufd_luo_ser *restored;
 	struct iommufd_ctx *ictx;
 	struct file *file;
+	u32 i;
 
 	if (!ser)
 		return -EBADMSG;
@@ -585,35 +646,135 @@ static int iommufd_luo_retrieve(struct liveupdate_file_op_args *args)
 
 	ictx = file->private_data;
 	ictx->restored = restored;
+	/* LUO holds the file until it is finished, when the domains are released */
+	for (i = 0; i < ser->nr_hwpts; i++)
+		iommu_restored_domain_set_owner(ser->hwpts[i].domain_id, ictx);
 	args->file = file;
 	return 0;
 }
 
-static void iommufd_luo_finish(struct liveupdate_file_op_args *args)
+/*
+ * A dma-buf can be revoked by its exporter at any time, which changes the domain,
+ * and cannot be refused.
+ */
+static int check_area_finish(struct iopt_area *area,
+			     struct iommu_domain *domain, void *data)
 {
-	struct iommufd_luo_ser *ser = get_ser(args->serialized_data);
+	if (area->pages->type != IOPT_ADDRESS_DMABUF)
+		return 0;
+	pr_warn("IOVA %#lx-%#lx maps a dma-buf, it cannot be finished\n",
+		iopt_area_iova(area), iopt_area_last_iova(area));
+	return -EMEDIUMTYPE;
+}
+
+static int verify_devices(struct iommufd_luo *luo)
+{
+	struct iommufd_luo_device *ldev;
+	struct iommufd_luo_hwpt *lhwpt;
+	int rc;
+
+	list_for_each_entry(lhwpt, &luo->hwpts, list) {
+		struct iommufd_hwpt_paging *hwpt = lhwpt->hwpt;
+
+		rc = iopt_freeze(&hwpt->ioas->iopt, hwpt->common.domain,
+				 check_area_finish, NULL);
+		if (rc)
+			return rc;
+		lhwpt->ioas_frozen = true;
+	}
+
+	list_for_each_entry(ldev, &luo->devices, list) {
+		rc = iommu_restored_device_verify(ldev->dev, ldev->domain);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static void abort_finish(struct iommufd_luo *luo)
+{
+	struct iommufd_luo_ser *restored = luo->ictx->restored;
 	u32 i;
 
-	if (args->file) {
-		struct iommufd_ctx *ictx = args->file->private_data;
+	for (i = 0; i < restored->nr_hwpts; i++)
+		iommu_restored_domain_abort_finish(restored->hwpts[i].domain_id);
+	iommufd_luo_free(luo);
+}
 
-		guard(mutex)(&ictx->restored_lock);
-		kfree(ictx->restored);
-		ictx->restored = NULL;
+/* Takes long where much is mapped. DMA goes on meanwhile. */
+static int iommufd_luo_finish_prepare(struct liveupdate_file_op_args *args)
+{
+	struct iommufd_luo_ser *restored;
+	struct iommufd_luo *luo;
+	int rc;
+	u32 i;
+
+	/* Nobody could attach anything */
+	if (!args->file)
+		return 0;
+
+	luo = iommufd_luo_alloc(args);
+	if (!luo)
+		return -ENOMEM;
+	luo->finishing = true;
+
+	restored = luo->ictx->restored;
+	for (i = 0; i < restored->nr_hwpts; i++)
+		iommu_restored_domain_begin_finish(restored->hwpts[i].domain_id);
+
+	rc = collect_devices(luo);
+	if (!rc)
+		rc = verify_devices(luo);
+	if (rc) {
+		abort_finish(luo);
+		return rc;
 	}
 
-	/*
-	 * Which domains are its own cannot be known, and the memory that they
-	 * map is freed next. So none may go on translating.
-	 */
-	if (!ser) {
-		iommu_restored_release_all();
+	luo->args = NULL;
+	args->private_data = luo;
+	return 0;
+}
+
+static void iommufd_luo_finish_abort(struct liveupdate_file_op_args *args)
+{
+	if (!args->private_data)
 		return;
+	abort_finish(args->private_data);
+	args->private_data = NULL;
+}
+
+static void forget_restored(struct iommufd_ctx *ictx)
+{
+	guard(mutex)(&ictx->restored_lock);
+	kfree(ictx->restored);
+	ictx->restored = NULL;
+}
+
+static void iommufd_luo_finish(struct liveupdate_file_op_args *args)
+{
+	struct iommufd_ctx *ictx = args->file ? args->file->private_data : NULL;
+	struct iommufd_luo_ser *ser;
+	u32 i;
+
+	/* The copy has been checked */
+	ser = ictx ? ictx->restored : get_ser(args->serialized_data);
+	if (ser) {
+		for (i = 0; i < ser->nr_hwpts; i++)
+			iommu_restored_domain_release(ser->hwpts[i].domain_id);
+	} else {
+		/*
+		 * Which domains are its own cannot be known, and the memory
+		 * that they map is freed next.
+		 */
+		iommu_restored_release_unowned();
 	}
 
-	for (i = 0; i < ser->nr_hwpts; i++)
-		iommu_restored_domain_release(ser->hwpts[i].domain_id);
-	kho_restore_free(ser);
+	/* Only now may what took over be changed */
+	if (args->private_data)
+		iommufd_luo_free(args->private_data);
+	if (ictx)
+		forget_restored(ictx);
+	kho_restore_free(phys_to_virt(args->serialized_data));
 }
 
 static const struct liveupdate_file_ops iommufd_luo_file_ops = {
@@ -621,6 +782,8 @@ static const struct liveupdate_file_ops iommufd_luo_file_ops = {
 	.preserve = iommufd_luo_preserve,
 	.unpreserve = iommufd_luo_unpreserve,
 	.retrieve = iommufd_luo_retrieve,
+	.finish_prepare = iommufd_luo_finish_prepare,
+	.finish_abort = iommufd_luo_finish_abort,
 	.finish = iommufd_luo_finish,
 	.owner = THIS_MODULE,
 };

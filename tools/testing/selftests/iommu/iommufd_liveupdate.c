@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Live update of an iommufd and the translation of one VFIO device.
+ * Live update of an iommufd and one VFIO device, which is running all the time.
  *
  *	iommufd_liveupdate [-s] [-k] vfioN | PCI address
  *
  * Run it twice, with the same options. In the old kernel it maps a memfd for the
- * device, preserves memfd and iommufd, says PREPARE, and waits for the reboot:
- * the device's own file isn't preserved, so the program that has it open must live
- * until then. In the new kernel, which it knows by the state UPDATED, it takes both
- * back, looks at them, and finishes.
+ * device, preserves memfd, iommufd and device file, says PREPARE, and waits for the
+ * reboot. In the new kernel, which it knows by the state UPDATED, it takes all of
+ * them back, maps the memfd for the device again, and finishes.
  *
  *	-s	preserve in a LUO session, not with /dev/liveupdate's own ioctls
  *	-k	reboot into the kernel that was loaded with kexec -s -l
@@ -37,11 +36,13 @@
 #include "kselftest.h"
 
 #define MEM_SIZE	(4UL << 20)
+#define MEM_IOVA	(16UL << 20)
 #define SESSION_NAME	"iommufd_liveupdate"
 
 /* In LUO, and the HWPT's in its iommufd. */
 #define TOKEN_MEMFD	0x1000
 #define TOKEN_IOMMUFD	0x1001
+#define TOKEN_DEVICE	0x1002
 #define TOKEN_HWPT	0x2000
 
 static bool use_session;
@@ -235,23 +236,22 @@ static int set_token(int iommufd, __u32 hwpt, __u64 token)
 	return do_ioctl(iommufd, IOMMU_HWPT_LIVEUPDATE_SET_TOKEN, &arg);
 }
 
-static int map_memfd(int iommufd, __u32 ioas, int memfd, __u64 *iova)
+static int map_memfd(int iommufd, __u32 ioas, int memfd)
 {
 	struct iommu_ioas_map_file arg = {
 		.size = sizeof(arg), .ioas_id = ioas, .fd = memfd,
-		.flags = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
-		.length = MEM_SIZE,
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+			 IOMMU_IOAS_MAP_WRITEABLE,
+		.length = MEM_SIZE, .iova = MEM_IOVA,
 	};
-	int ret = do_ioctl(iommufd, IOMMU_IOAS_MAP_FILE, &arg);
 
-	*iova = arg.iova;
-	return ret;
+	return do_ioctl(iommufd, IOMMU_IOAS_MAP_FILE, &arg);
 }
 
-static int unmap(int iommufd, __u32 ioas, __u64 iova)
+static int unmap(int iommufd, __u32 ioas)
 {
 	struct iommu_ioas_unmap arg = {
-		.size = sizeof(arg), .ioas_id = ioas, .iova = iova,
+		.size = sizeof(arg), .ioas_id = ioas, .iova = MEM_IOVA,
 		.length = MEM_SIZE,
 	};
 
@@ -332,6 +332,7 @@ static void wait_for_reboot(bool reboot_now)
 		close(session);
 		return;
 	}
+	check(unpreserve(TOKEN_DEVICE), 0, "unpreserve the device file");
 	check(unpreserve(TOKEN_IOMMUFD), 0, "unpreserve the iommufd");
 	check(unpreserve(TOKEN_MEMFD), 0, "unpreserve the memfd");
 }
@@ -340,7 +341,6 @@ static void first_run(const char *name, bool reboot_now)
 {
 	int device, iommufd, memfd;
 	__u32 dev_id, ioas, hwpt;
-	__u64 iova;
 	int ret;
 
 	device = open_device(name);
@@ -351,12 +351,12 @@ static void first_run(const char *name, bool reboot_now)
 		ksft_exit_skip("/dev/iommu: %s\n", strerror(errno));
 
 	/* The last ones are only reached if the reboot does not happen. */
-	ksft_set_plan(13 + (reboot_now ? 1 : 0) + (use_session ? 1 : 3));
+	ksft_set_plan(15 + (reboot_now ? 1 : 0) + (use_session ? 1 : 4));
 	memfd = create_memory();
 	must(memfd, "create memory");
 	must(bind_device(device, iommufd, &dev_id), "bind the device to the iommufd");
 	must(alloc_ioas(iommufd, &ioas), "allocate an IOAS");
-	must(map_memfd(iommufd, ioas, memfd, &iova), "map the memfd");
+	must(map_memfd(iommufd, ioas, memfd), "map the memfd");
 	must(alloc_hwpt(iommufd, dev_id, ioas, &hwpt), "allocate a HWPT");
 	must(set_token(iommufd, hwpt, TOKEN_HWPT), "set its token");
 	must(attach_device(device, hwpt), "attach the device");
@@ -369,12 +369,15 @@ static void first_run(const char *name, bool reboot_now)
 	check(preserve(iommufd, TOKEN_IOMMUFD), -ENOENT,
 	      "the iommufd is refused while its memfd is not preserved");
 	must(preserve(memfd, TOKEN_MEMFD), "preserve the memfd");
+	check(preserve(device, TOKEN_DEVICE), -ENOENT,
+	      "the device file is refused while its iommufd is not preserved");
 	ret = preserve(iommufd, TOKEN_IOMMUFD);
 	if (ret == -EOPNOTSUPP || ret == -EPERM || ret == -EMLINK)
 		ksft_exit_skip("%s cannot be preserved (%s), the kernel's log says why\n",
 			       name, strerror(-ret));
 	must(ret, "preserve the iommufd");
-	check(unmap(iommufd, ioas, iova), -EBUSY, "its mappings cannot change");
+	must(preserve(device, TOKEN_DEVICE), "preserve the device file");
+	check(unmap(iommufd, ioas), -EBUSY, "its mappings cannot change");
 	must(set_event(LIVEUPDATE_EVENT_PREPARE), "prepare");
 	check(get_state(), LIVEUPDATE_STATE_PREPARED, "the state is PREPARED");
 	ksft_print_msg("to be continued by a second run in the next kernel\n");
@@ -382,41 +385,17 @@ static void first_run(const char *name, bool reboot_now)
 	ksft_finished();
 }
 
-static void check_device(const char *name)
+static void check_refused(const char *name, int device)
 {
-	int device, iommufd;
-	__u32 dev_id, ioas, hwpt;
-
-	device = open_device(name);
-	iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
-	if (device < 0 || iommufd < 0) {
-		ksft_test_result_skip("a fresh iommufd has the device: %s has no VFIO driver\n",
-				      name);
-		ksft_test_result_skip("it can be attached\n");
-		return;
-	}
-	check(bind_device(device, iommufd, &dev_id), 0, "a fresh iommufd has the device");
-	if (alloc_ioas(iommufd, &ioas) || alloc_hwpt(iommufd, dev_id, ioas, &hwpt))
-		ksft_test_result_fail("it can be attached: no HWPT\n");
-	else
-		check(attach_device(device, hwpt), 0, "it can be attached");
-	close(device);
-	close(iommufd);
-}
-
-static void check_refused(const char *name)
-{
-	int device = open_device(name);
+	int other = open_device(name);
 	int iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
 	__u32 dev_id;
 
-	if (device < 0 || iommufd < 0)
-		ksft_test_result_skip("a foreign iommufd is refused: %s has no VFIO driver\n",
-				      name);
-	else
-		check(bind_device(device, iommufd, &dev_id), -EPERM,
-		      "a foreign iommufd is refused");
-	close(device);
+	check(bind_device(device, iommufd, &dev_id), -EPERM,
+	      "a foreign iommufd is refused");
+	check(bind_device(other, iommufd, &dev_id), -EBUSY,
+	      "another file of the device is refused");
+	close(other);
 	close(iommufd);
 }
 
@@ -427,9 +406,10 @@ static void second_run(const char *name)
 		.size = sizeof(list), .entry_len = sizeof(hwpts[0]),
 		.hwpts = (uintptr_t)hwpts,
 	};
-	int memfd, iommufd;
+	int memfd, iommufd, device;
+	__u32 dev_id, ioas, hwpt;
 
-	ksft_set_plan(11);
+	ksft_set_plan(18);
 	if (use_session) {
 		session = retrieve_session();
 		if (session < 0)
@@ -448,12 +428,21 @@ static void second_run(const char *name)
 	      "list its HWPTs");
 	ksft_test_result(list.count == 1 && hwpts[0].token == TOKEN_HWPT &&
 			 hwpts[0].nr_devices == 1, "there is the one with the device\n");
-	check_refused(name);
+	device = restore(TOKEN_DEVICE);
+	must(device, "restore the device file");
+	check_refused(name, device);
+	must(bind_device(device, iommufd, &dev_id), "bind the device to the iommufd");
+	must(alloc_ioas(iommufd, &ioas), "allocate an IOAS");
+	must(alloc_hwpt(iommufd, dev_id, ioas, &hwpt), "allocate a HWPT");
+	must(attach_device(device, hwpt), "attach the device");
+	check(finish(), -ENOENT, "finish is refused while the memfd is not mapped");
+	must(map_memfd(iommufd, ioas, memfd), "map the memfd");
 	check(finish(), 0, "finish");
+	check(get_state(), LIVEUPDATE_STATE_NORMAL, "the state is NORMAL");
+	check(unmap(iommufd, ioas), 0, "its mappings can change");
+	close(device);
 	close(iommufd);
 	close(memfd);
-	check(get_state(), LIVEUPDATE_STATE_NORMAL, "the state is NORMAL");
-	check_device(name);
 	ksft_finished();
 }
 
