@@ -29,7 +29,7 @@ need_frames()
 	dir="$ILU_CACHE/frames-$({
 		cat "$TOP"/tests/host/{Makefile,frames.c} "$TOP/tests/guest/e1000e.h"
 		gcc --version | sed -n 1p
-	} | sha256sum | cut -c1-20)"
+	} | key_of)"
 	FRAMES="$dir/frames"
 	[[ ! -e $FRAMES ]] || return 0
 	rm -rf "$dir.$BASHPID"

@@ -116,6 +116,26 @@ DEBUG_APPEND="kho_scratch=64M,768M,64M no5lvl"
 # shellcheck disable=SC2034
 DEBUG_VM=(--mem 3G --timeout 300)
 
+# The guest's last transfer; it faults.
+END_MARK=0xeed0000
+
+# in_test ERE: has QEMU's trace such a line, from the first enable to the guest's last
+# transfer?
+in_test()
+{
+	sed -n "/vtd_dmar_enable enable 1/,/vtd_dmar_fault .* addr $END_MARK /p" "$TRACE" >"$WORK_DIR/in-test"
+	grep -qE -- "$1" "$WORK_DIR/in-test"
+}
+
+never_off()
+{
+	grep -q "vtd_dmar_fault .* addr $END_MARK " "$TRACE" ||
+		fail "the guest's last transfer, which must fault, is not in the trace"
+	if in_test 'vtd_dmar_enable enable 0'; then
+		fail "translation was off between first enable and the end of the test"
+	fi
+}
+
 # The guest's verdicts, as "ok PROMISE" and "not ok PROMISE: REASON". Never into grep
 # -q or head: with pipefail, who writes more than they read fails the whole pipe.
 guest_results()

@@ -14,20 +14,6 @@ area dma "DMA that goes on through a live update"
 # shellcheck disable=SC2054 # the commas are QEMU's
 PORT_EDU=(--device pcie-root-port,id=rp0,addr=0x14,chassis=1 --device edu,bus=rp0)
 
-# before_end ERE: has the trace such a line before the guest's last transfer?
-before_end()
-{
-	sed "/vtd_dmar_fault .* addr 0xeed0000 /q" "$TRACE" >"$WORK_DIR/before-end"
-	grep -qE -- "$1" "$WORK_DIR/before-end"
-}
-
-translation_never_off()
-{
-	sed -n "/vtd_dmar_enable enable 1/,/vtd_dmar_fault .* addr 0xeed0000 /p" "$TRACE" >"$WORK_DIR/in-test"
-	! grep -q 'vtd_dmar_enable enable 0' "$WORK_DIR/in-test" ||
-		fail "translation was off between first enable and the end of the test"
-}
-
 # running SCENARIO TAG APPEND [OPTIONS of run_guest and scripts/vm]
 running()
 {
@@ -82,8 +68,8 @@ no_frame_lost()
 	guest_kept "no frame is missing, none twice, no byte wrong"
 	plot
 	((FRAMES_RC == 0)) || fail "$FRAMES_LINE"
-	! before_end "vtd_dmar_fault sid $1 " || fail "the NIC's DMA faulted"
-	translation_never_off
+	! in_test "vtd_dmar_fault sid $1 " || fail "the NIC's DMA faulted"
+	never_off
 	no_splat
 }
 
@@ -163,7 +149,7 @@ takes_over()
 	guest_kept "FINISH with one page missing is refused"
 	guest_kept "FINISH with fewer rights to one page is refused"
 	guest_kept "and what is unmapped is not reached any more"
-	translation_never_off
+	never_off
 	no_splat
 }
 
@@ -198,7 +184,7 @@ t_many()
 	guest_all_kept
 	guest_kept "attaching the second of the pair to another HWPT is refused"
 	guest_kept "a device that nobody claimed is stopped when its session is closed"
-	translation_never_off
+	never_off
 	no_splat
 }
 
@@ -209,7 +195,7 @@ t_closed()
 	guest_all_kept
 	guest_kept "a device whose page table cannot take over is stopped"
 	guest_kept "it uses the new page table after that"
-	translation_never_off
+	never_off
 	no_splat
 }
 
@@ -220,7 +206,7 @@ t_moved()
 	guest_all_kept
 	guest_kept "a reboot after a BAR was moved is refused"
 	guest_kept "getting the file of a device whose BAR has moved is refused"
-	translation_never_off
+	never_off
 	no_splat
 }
 

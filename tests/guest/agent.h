@@ -209,8 +209,8 @@ void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed
 struct keeper;
 void vmm_come_back(struct vmm *vmm, struct keeper *k, const char *name,
 		   const char *bdf, uint32_t seed);
-/* Then: binds the device, maps its BAR, allocates an IOAS and maps all as before. */
-void vmm_rebuild(struct vmm *vmm);
+/* Binds the device, maps its BAR, allocates an IOAS and a HWPT and maps the memory. */
+void vmm_build(struct vmm *vmm);
 /* The device reads from one place of the VMM's memory and writes to another. */
 bool vmm_dma_works(struct vmm *vmm);
 void vmm_close_device(struct vmm *vmm);

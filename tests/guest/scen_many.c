@@ -84,10 +84,21 @@ static void killed_vmm(struct keeper *k)
 		"its DMA faults");
 }
 
+/* @get is session_create() or session_retrieve(). */
+static void more_sessions(const struct keeper *kp, int (*get)(int luo, const char *name),
+			  struct keeper *ks, struct keeper *kg)
+{
+	*ks = (struct keeper){ .luo = kp->luo, .session = get(kp->luo, "single") };
+	*kg = (struct keeper){ .luo = kp->luo, .session = get(kp->luo, "gone") };
+	if (ks->session < 0 || kg->session < 0)
+		give_up("the sessions 'single' and 'gone': %s",
+			strerror(-(ks->session < 0 ? ks->session : kg->session)));
+}
+
 static void leave(void)
 {
 	static struct vmm pair, pair2, single;
-	struct keeper kp, ks = { .session = -1 }, kg = ks;
+	struct keeper kp, ks, kg;
 	int ret;
 
 	vmm_start(&pair, "pair", PAIR_BDF, PAIR_SEED);
@@ -98,12 +109,7 @@ static void leave(void)
 	vmm_start(&single, "single", SINGLE_BDF, SINGLE_SEED);
 
 	keeper_open(&kp, "pair");
-	ks.luo = kp.luo;
-	ks.session = session_create(kp.luo, "single");
-	kg.luo = kp.luo;
-	kg.session = session_create(kp.luo, "gone");
-	if (ks.session < 0 || kg.session < 0)
-		give_up("creating more sessions");
+	more_sessions(&kp, session_create, &ks, &kg);
 	keep_device(&kp, &pair);
 	ret = keep(&kp, pair.token | 4, pair2.dev);
 	works(ret, "a second device of an iommufd can be preserved");
@@ -136,7 +142,7 @@ static void finish_single(struct keeper *k)
 	static struct vmm vmm;
 
 	vmm_come_back(&vmm, k, "single", SINGLE_BDF, SINGLE_SEED);
-	vmm_rebuild(&vmm);
+	vmm_build(&vmm);
 	works(vfio_attach(&vmm, vmm.hwpt), "the single device is attached again");
 	works(session_finish(k->session), "its session finishes, before the others");
 	close(k->session);
@@ -154,7 +160,7 @@ static void finish_pair(struct keeper *k)
 	uint32_t first;
 
 	vmm_come_back(&vmm, k, "pair", PAIR_BDF, PAIR_SEED);
-	vmm_rebuild(&vmm);
+	vmm_build(&vmm);
 	second_device(&vmm2, &vmm, PAIR2_BDF);
 	vmm2.dev = session_restore(k->session, vmm.token | 4);
 	if (vmm2.dev < 0 || vfio_bind(&vmm2) || vfio_map_bar(&vmm2))
@@ -216,16 +222,11 @@ static void arrive(void)
 	static const char *const all[] = {
 		PAIR_BDF, PAIR2_BDF, SINGLE_BDF, GONE_BDF
 	};
-	struct keeper kp, ks = { .session = -1 }, kg = ks;
+	struct keeper kp, ks, kg;
 
 	check_inherited(all, ARRAY_SIZE(all), "after boot");
 	keeper_reopen(&kp, "pair");
-	ks.luo = kp.luo;
-	ks.session = session_retrieve(kp.luo, "single");
-	kg.luo = kp.luo;
-	kg.session = session_retrieve(kp.luo, "gone");
-	if (ks.session < 0 || kg.session < 0)
-		give_up("retrieving the other sessions");
+	more_sessions(&kp, session_retrieve, &ks, &kg);
 	finish_single(&ks);
 	finish_pair(&kp);
 	verdict(luo_state(kp.luo) == LIVEUPDATE_STATE_UPDATED,

@@ -253,6 +253,16 @@ static void vmm_init(struct vmm *vmm, const char *name, const char *bdf,
 	vmm->hwpt_token = vmm->token | 0xf;
 }
 
+void vmm_build(struct vmm *vmm)
+{
+	must(vmm, vfio_bind(vmm), "binding its device to the iommufd");
+	must(vmm, vfio_map_bar(vmm), "mapping its BAR");
+	must(vmm, ioas_alloc(vmm), "IOMMU_IOAS_ALLOC");
+	must(vmm, ioas_map_file(vmm, &vmm->ram, 0, RAM_IOVA, RAM_LEN), "mapping RAM");
+	must(vmm, ioas_map_file(vmm, &vmm->big, 0, BIG_IOVA, BIG_LEN), "mapping BIG");
+	must(vmm, hwpt_alloc(vmm, 0), "IOMMU_HWPT_ALLOC");
+}
+
 void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed)
 {
 	vmm_init(vmm, name, bdf, seed);
@@ -263,12 +273,7 @@ void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed
 
 	must(vmm, iommufd_open(vmm), "opening /dev/iommu");
 	must(vmm, vfio_open_device(vmm), "opening the VFIO device");
-	must(vmm, vfio_bind(vmm), "binding it to the iommufd");
-	must(vmm, vfio_map_bar(vmm), "mapping its BAR");
-	must(vmm, ioas_alloc(vmm), "IOMMU_IOAS_ALLOC");
-	must(vmm, ioas_map_file(vmm, &vmm->ram, 0, RAM_IOVA, RAM_LEN), "mapping RAM");
-	must(vmm, ioas_map_file(vmm, &vmm->big, 0, BIG_IOVA, BIG_LEN), "mapping BIG");
-	must(vmm, hwpt_alloc(vmm, 0), "IOMMU_HWPT_ALLOC");
+	vmm_build(vmm);
 	must(vmm, vfio_attach(vmm, vmm->hwpt), "attaching the device");
 	say(name, "maps %llu MiB of sealed memfds at IOVA %#llx and %#llx, attaches %s",
 	    (RAM_LEN + BIG_LEN) >> 20,
@@ -299,16 +304,6 @@ void vmm_come_back(struct vmm *vmm, struct keeper *k, const char *name,
 	vmm->iommufd = must_get(vmm, k, vmm->token, "iommufd");
 	vmm->dev = must_get(vmm, k, vmm->token | 3, "device file");
 	say(name, "got its memory, iommufd and device file back");
-}
-
-void vmm_rebuild(struct vmm *vmm)
-{
-	must(vmm, vfio_bind(vmm), "binding the device to the iommufd again");
-	must(vmm, vfio_map_bar(vmm), "mapping its BAR again");
-	must(vmm, ioas_alloc(vmm), "IOMMU_IOAS_ALLOC");
-	must(vmm, ioas_map_file(vmm, &vmm->ram, 0, RAM_IOVA, RAM_LEN), "mapping RAM");
-	must(vmm, ioas_map_file(vmm, &vmm->big, 0, BIG_IOVA, BIG_LEN), "mapping BIG");
-	must(vmm, hwpt_alloc(vmm, 0), "IOMMU_HWPT_ALLOC");
 }
 
 bool vmm_dma_works(struct vmm *vmm)

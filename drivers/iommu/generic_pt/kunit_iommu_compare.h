@@ -589,32 +589,17 @@ static void test_wild_item_is_not_followed(struct kunit *test)
 
 static void test_comparing_a_cycle_ends(struct kunit *test)
 {
-	struct kunit_preserve_priv *priv = to_preserve_priv(test);
-	struct pt_write_attrs attrs = {};
-	struct pt_range range;
-	struct pt_state pts;
 	dma_addr_t iova;
 	u64 *item;
 
 	map_all_sizes(test);
 	map_built_like_old(test);
 	preserve_kexec_restore(test);
-
-	/* An item of the top table that leads back to the top table */
-	range = pt_all_range(priv->old.common);
-	pts = pt_init_top(&range);
-	for_each_pt_level_entry(&pts)
-		if (pts.type == PT_ENTRY_EMPTY)
-			break;
-	if (pts.index >= pts.end_index)
-		kunit_skip(test, "the top table has no room");
-	KUNIT_ASSERT_TRUE(test, pt_install_table(&pts, priv->ser.top_phys,
-						 &attrs));
+	item = make_cycle(test);
 
 	KUNIT_EXPECT_NE(test, covers(test, &iova), 0);
 	KUNIT_EXPECT_NE(test, iova, no_iova);
 
-	item = pt_cur_table(&pts, u64) + pts.index;
 	*item = 0;
 	EXPECT_COVERED(test);
 }

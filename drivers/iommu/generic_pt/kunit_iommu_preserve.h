@@ -641,20 +641,17 @@ static void test_lost_table_is_not_touched(struct kunit *test)
 	iommu_free_pages(lost);
 }
 
-static void test_cycle_ends(struct kunit *test)
+/* Returns an item of the top table, which now leads back to the top table. */
+static u64 *make_cycle(struct kunit *test)
 {
 	struct kunit_preserve_priv *priv = to_preserve_priv(test);
 	struct pt_write_attrs attrs = {};
 	struct pt_range range;
 	struct pt_state pts;
 
-	map_all_sizes(test);
 	KUNIT_ASSERT_NO_ERRNO(test,
 			      pt_iommu_set_prot(priv->old.common, &attrs,
 						IOMMU_READ | IOMMU_WRITE));
-	preserve(test);
-
-	/* An item of the top table that leads back to the top table */
 	range = pt_all_range(priv->old.common);
 	pts = pt_init_top(&range);
 	for_each_pt_level_entry(&pts)
@@ -664,6 +661,16 @@ static void test_cycle_ends(struct kunit *test)
 		kunit_skip(test, "the top table has no room");
 	KUNIT_ASSERT_TRUE(test, pt_install_table(&pts, priv->ser.top_phys,
 						 &attrs));
+	return pt_cur_table(&pts, u64) + pts.index;
+}
+
+static void test_cycle_ends(struct kunit *test)
+{
+	struct kunit_preserve_priv *priv = to_preserve_priv(test);
+
+	map_all_sizes(test);
+	preserve(test);
+	make_cycle(test);
 
 	kexec_now(test);
 	KUNIT_ASSERT_NO_ERRNO(test, restore(test, &priv->ser));

@@ -515,6 +515,16 @@ static void clear_entry(struct intel_iommu *iommu, u16 rid, u16 did)
 	__iommu_flush_cache(iommu, context, sizeof(*context));
 }
 
+static void drop_rid(struct intel_iommu *iommu, struct intel_inherited_rid *rid,
+		     struct dmar_domain *domain)
+{
+	lockdep_assert_held(&iommu->did_lock);
+
+	clear_entry(iommu, rid->rid, rid->did);
+	rid->present = false;
+	intel_inherited_put_did(iommu, domain, rid->did);
+}
+
 /**
  * intel_inherited_detach - An attached device is blocked
  * @domain: The domain that was attached to it
@@ -536,23 +546,17 @@ void intel_inherited_detach(struct dmar_domain *domain,
 		if (!rid->present)
 			continue;
 		/* The device may have fewer aliases than it had before */
-		clear_entry(info->iommu, rid->rid, rid->did);
-		rid->present = false;
-		intel_inherited_put_did(info->iommu, domain, rid->did);
+		drop_rid(info->iommu, rid, domain);
 	}
 }
 
 static void revoke_rid(struct intel_iommu *iommu,
 		       struct intel_inherited_rid *rid)
 {
-	lockdep_assert_held(&iommu->did_lock);
-
 	pr_info("%s: inherited entry of %02x:%02x.%u is revoked\n", iommu->name,
 		PCI_BUS_NUM(rid->rid), PCI_SLOT(rid->rid & 0xff),
 		PCI_FUNC(rid->rid & 0xff));
-	clear_entry(iommu, rid->rid, rid->did);
-	rid->present = false;
-	intel_inherited_put_did(iommu, NULL, rid->did);
+	drop_rid(iommu, rid, NULL);
 }
 
 /**
