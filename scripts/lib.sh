@@ -547,3 +547,44 @@ pack_root()
 	(cd "$2" && find . | sort | cpio -o -H newc --quiet --reproducible --owner=0:0) >"$1.new"
 	mv "$1.new" "$1"
 }
+
+##
+## Modes of the IOMMU
+##
+
+# What use_mode sets: for the kernel's command line, for scripts/vm, for file names, and
+# 1 for scalable mode
+MODE_APPEND=
+MODE_VM=()
+MODE_TAG=
+MODE_SCALABLE=0
+
+# use_mode MODE: the IOMMU that guests have from here on. MODE is one of
+#
+#   legacy   legacy mode
+#   sm       scalable mode, second stage
+#   ss, fs   scalable mode with second or first stage, with a newer QEMU (scripts/qemu)
+#
+# and, after a colon, further options of QEMU's intel-iommu.
+# shellcheck disable=SC2034
+use_mode()
+{
+	local kind="${1%%:*}" options=intremap=on more="${1#*:}" qemu
+
+	[[ $1 == *:* ]] || more=
+	MODE_TAG="${1//[^a-z0-9]/-}"
+	MODE_SCALABLE=1
+	case "$kind" in
+	legacy) MODE_SCALABLE=0 ;;
+	sm) options+=,x-scalable-mode=on ;;
+	ss) options+=,scalable-mode=on ;;
+	fs) options+=,scalable-mode=on,fsts=on ;;
+	*) msg "there is no mode $1"; return 1 ;;
+	esac
+	MODE_APPEND="intel_iommu=sm_$( ((MODE_SCALABLE)) && echo on || echo off)"
+	MODE_VM=(--iommu "$options${more:+,$more}")
+	if [[ $kind == [sf]s ]]; then
+		qemu="$("$TOP/scripts/qemu")" || return 1
+		MODE_VM+=(--qemu "$qemu")
+	fi
+}

@@ -58,12 +58,32 @@ need_initramfs()
 	INITRD="$("$TOP/scripts/initramfs" "$@")" || fail "no initramfs for $*"
 }
 
+new_qemu()
+{
+	QEMU="$("$TOP/scripts/qemu")" || fail "a newer QEMU cannot be had"
+}
+
+# The units never were in another mode, as QEMU saw it.
+mode_held()
+{
+	grep -q "vtd_reg_dmar_root .* scalable $MODE_SCALABLE" "$TRACE" ||
+		fail "no unit was in the mode of this test"
+	! grep -q "vtd_reg_dmar_root .* scalable $((1 - MODE_SCALABLE))" "$TRACE" ||
+		fail "a unit was in another mode"
+}
+
+# Where the VM of that name has its files.
+vm_dir()
+{
+	printf '%s\n' "$RUN_DIR/vm-$1${MODE_TAG:+-$MODE_TAG}"
+}
+
 run_vm()
 {
 	local tag="$1" dir
 
 	shift
-	dir="$RUN_DIR/vm-$tag"
+	dir="$(vm_dir "$tag")"
 	CONSOLE="$dir/console"
 	TRACE="$dir/trace"
 	if [[ -e $dir/rc ]]; then
@@ -99,13 +119,14 @@ run_guest()
 	need_kernel "$kernel"
 	need_initramfs "$kernel" ${kernel_b:+"$kernel_b"}
 	run_vm "${tag:-$scenario-$kernel}" --kernel "$KERNEL" --initrd "$INITRD" \
-		--append "init_on_free=1 ilu.scenario=$scenario${append:+ $append}" \
-		--trace vtd_dmar_enable,vtd_reg_dmar_root \
+		--append "${MODE_APPEND:+$MODE_APPEND }init_on_free=1 ilu.scenario=$scenario${append:+ $append}" \
+		--trace vtd_dmar_enable,vtd_reg_dmar_root "${MODE_VM[@]}" \
 		--device edu,id=edu0,addr=0x10 --device edu,id=edu1,addr=0x11 "$@"
 	((VM_RC == 0)) || fail "the VM did not end by itself (status $VM_RC): $(tail -n 3 "$CONSOLE" | tr -d '\r')"
 	guest_results >"$WORK_DIR/results"
 	grep -q '^ok the scenario came to its end' "$WORK_DIR/results" ||
 		fail "the guest did not come to its end: $(grep '^not ok' "$WORK_DIR/results" | tail -n 1)"
+	mode_held
 }
 
 # run_guest with the kernel of configs/debug.config: its name comes with what it needs

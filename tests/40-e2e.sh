@@ -124,15 +124,11 @@ t_cancel()
 	no_splat
 }
 
-# Two functions that share a group, an edu below a root port with a slot, and a device
-# with ATS below another one.
+# Two functions that share a group, and an edu below a root port with a slot.
 # shellcheck disable=SC2054 # the commas are QEMU's
 refuse_devices=(
-	--iommu intremap=on,device-iotlb=on
 	--device edu,addr=0x12.0,multifunction=on --device edu,addr=0x12.1
 	--device pcie-root-port,id=rp0,addr=0x14,chassis=1,slot=1 --device edu,bus=rp0
-	--device pcie-root-port,id=rp1,addr=0x15,chassis=2,slot=2
-	--device virtio-rng-pci,bus=rp1,ats=on,iommu_platform=on,disable-legacy=on
 	-- -global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off
 )
 
@@ -140,14 +136,6 @@ test_case refuse "what cannot be carried is refused, and a refusal changes nothi
 t_refuse()
 {
 	live refuse "" "${refuse_devices[@]}"
-	guest_all_kept
-	no_splat
-}
-
-test_case scalable "scalable mode is refused, with its reason in the log"
-t_scalable()
-{
-	live scalable "intel_iommu=on,sm_on" --iommu intremap=on,x-scalable-mode=on
 	guest_all_kept
 	no_splat
 }

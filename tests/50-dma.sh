@@ -40,11 +40,11 @@ frames()
 		args+=("$1" "$2")
 		shift 2
 	done
-	FRAMES_DIR="$RUN_DIR/frames-$tag"
-	mkdir -p "$RUN_DIR/vm-dma-$tag"
+	FRAMES_DIR="$(vm_dir "dma-$tag")/frames"
+	mkdir -p "$FRAMES_DIR"
 	start_frames "$FRAMES_DIR" "${RATE:-200}" "$props" --patience 500 ||
 		fail "frames are not sent"
-	stamp_console "$RUN_DIR/vm-dma-$tag/console" "$FRAMES_DIR/stamped"
+	stamp_console "${FRAMES_DIR%/*}/console" "$FRAMES_DIR/stamped"
 	run_guest "${args[@]}" --tag "dma-$tag" --append "$append" frames --timeout 240 \
 		--trace vtd_dmar_fault "$@" -- "${FRAMES_QEMU[@]}"
 	stop_frames
@@ -90,11 +90,6 @@ frames_through()
 	fi
 }
 
-new_qemu()
-{
-	QEMU="$("$TOP/scripts/qemu")" || fail "a newer QEMU cannot be had"
-}
-
 # --- frames -----------------------------------------------------------------------
 
 test_case frames "a NIC receives every frame through a live update that replaces its page table"
@@ -103,7 +98,7 @@ t_frames() { frames_through bus bus ""; }
 test_case frames_smp2 "the same with two vCPUs and a session"
 t_frames_smp2() { frames_through bus-smp2 bus ilu.api=session --smp 2; }
 
-test_case frames_port "the same behind a root port, with a session"
+test_case frames_port "a NIC behind a root port receives every frame, with a session"
 t_frames_port() { frames_through port port ilu.api=session; }
 
 test_case frames_port_smp2 "the same behind a root port with two vCPUs"
@@ -160,7 +155,7 @@ t_takeover()
 	takes_over
 }
 
-test_case takeover_port "the same behind a root port, whose bus mastering stays, with a session"
+test_case takeover_port "only its VMM gets a device behind a root port, whose bus mastering stays, with a session"
 t_takeover_port()
 {
 	running takeover takeover-port \
@@ -170,7 +165,7 @@ t_takeover_port()
 	guest_kept "a reset through sysfs is refused"
 }
 
-test_case takeover_module "the same with iommufd and vfio as modules"
+test_case takeover_module "only its VMM gets a device with iommufd and vfio as modules"
 t_takeover_module()
 {
 	running takeover takeover-module "" --kernel fault
@@ -210,6 +205,53 @@ t_moved()
 	no_splat
 }
 
+# A virtio-rng-pci whose eight buffers take as long as a jump and more.
+# shellcheck disable=SC2054 # the commas are QEMU's
+ATS_RNG=(--device pcie-root-port,id=rp1,addr=0x15,chassis=2,slot=2
+	--device virtio-rng-pci,bus=rp1,ats=on,iommu_platform=on,disable-legacy=on,max-bytes=64,period=600)
+
+# What QEMU saw from the switch to the handover table to the end of FINISH: nobody wrote
+# to the control register of ATS, and the swap's last invalidation is that of the device
+# TLB.
+ats_stayed()
+{
+	local control
+
+	control="$(sed -n 's/.*control register of ATS at \(0x[0-9a-f]*\).*/\1/p' "$CONSOLE" | tr -d '\r')"
+	[[ -n $control ]] || fail "the guest did not say where the control register of ATS is"
+	awk -v write="pci_cfg_write virtio-rng-pci .* @$control " '
+		/^vtd_reg_dmar_root / { roots++ }
+		/^pci_cfg_write edu .* @0x3c <- 0x5a$/ { exit }
+		roots == 2 && $0 ~ write { written++ }
+		roots == 2 && /^vtd_inv_desc .* type device / {
+			swapped = 1
+			order = last
+		}
+		match($0, / desc type [^ ]*/) && !/ type wait / { last = substr($0, RSTART + 11, RLENGTH - 11) }
+		END {
+			if (!swapped)
+				print "the device TLB was not invalidated"
+			else if (order !~ /iotlb$/)
+				print "the device TLB was invalidated after " order ", not after the IOTLB"
+			if (written)
+				print "the control register of ATS was written " written " times"
+		}' "$TRACE" >"$WORK_DIR/ats"
+	[[ ! -s $WORK_DIR/ats ]] || fail "$(<"$WORK_DIR/ats")"
+}
+
+test_case ats@legacy:device-iotlb=on "a device with ATS goes on, and its device TLB is invalidated after the swap"
+t_ats()
+{
+	running ats ats ilu.dev=0000:01:00.0 --trace vtd_inv_desc,pci_cfg_write "${ATS_RNG[@]}"
+	guest_all_kept
+	guest_kept "all that was posted before the jump is filled"
+	guest_kept "after FINISH the device fills buffers"
+	! in_test "vtd_dmar_fault sid 0x100 " || fail "the device's DMA faulted"
+	ats_stayed
+	never_off
+	no_splat
+}
+
 # --- with everything that complains ------------------------------------------------------
 
 test_case debug_frames "lockdep and KASAN have no complaint while frames come in"
@@ -243,6 +285,15 @@ t_debug_many()
 {
 	running many debug-many "$DEBUG_APPEND" --kernel debug "${DEBUG_VM[@]}" \
 		--device edu,addr=0x12 --device edu,addr=0x13 --device edu,addr=0x16
+	guest_all_kept
+	no_splat
+}
+
+test_case debug_ats@legacy:device-iotlb=on "lockdep and KASAN have no complaint about a device with ATS"
+t_debug_ats()
+{
+	running ats debug-ats "ilu.dev=0000:01:00.0 $DEBUG_APPEND" --kernel debug \
+		"${DEBUG_VM[@]}" "${ATS_RNG[@]/period=600/period=3000}"
 	guest_all_kept
 	no_splat
 }

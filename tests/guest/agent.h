@@ -160,6 +160,7 @@ long mem_first_difference(const struct mem *mem, const struct range *changed,
 struct vmm {
 	const char *name;	/* vmm, or other */
 	struct edu edu;
+	unsigned int bar;	/* the number of edu.bar */
 	int iommufd;
 	int dev;
 	uint32_t dev_id;
@@ -174,6 +175,7 @@ struct vmm {
 /* Each returns 0 or -errno; the fd or id goes to @vmm. */
 int vfio_open_device(struct vmm *vmm);
 int vfio_bind(struct vmm *vmm);
+/* The largest one. */
 int vfio_map_bar(struct vmm *vmm);
 int vfio_attach(struct vmm *vmm, uint32_t pt_id);
 int vfio_detach(struct vmm *vmm);
@@ -215,6 +217,24 @@ void vmm_build(struct vmm *vmm);
 bool vmm_dma_works(struct vmm *vmm);
 void vmm_close_device(struct vmm *vmm);
 void vmm_close(struct vmm *vmm);
+
+/* ---- virtio_rng.c: a device with ATS that writes by itself ------------------- */
+
+#define RNG_BUFFERS	8
+
+struct virtio_rng {
+	struct vmm *vmm;
+	uint32_t common, notify;	/* in the BAR */
+};
+
+void virtio_rng_find(struct virtio_rng *rng, struct vmm *vmm);
+void virtio_rng_start(struct virtio_rng *rng);
+/* Gives all buffers to the device, which has filled all that it had. */
+void virtio_rng_post(struct virtio_rng *rng);
+/* Buffers that the device has, and has not filled yet. */
+unsigned int virtio_rng_pending(const struct vmm *vmm);
+/* Have all been filled within @ms? */
+bool virtio_rng_filled(const struct vmm *vmm, unsigned int ms);
 
 /* ---- luo.c: /dev/liveupdate ------------------------------------------------ */
 
@@ -300,10 +320,10 @@ void scen_damaged(int stage);
 void scen_kselftest(int stage);
 void scen_faults(int stage);
 void scen_emptied(int stage);
-void scen_scalable(int stage);
 void scen_takeover(int stage);
 void scen_many(int stage);
 void scen_frames(int stage);
 void scen_bench(int stage);
+void scen_ats(int stage);
 
 #endif

@@ -26,11 +26,11 @@ static const struct scenario scenarios[] = {
 	{ "kselftest", scen_kselftest },
 	{ "faults", scen_faults },
 	{ "emptied", scen_emptied },
-	{ "scalable", scen_scalable },
 	{ "takeover", scen_takeover },
 	{ "many", scen_many },
 	{ "frames", scen_frames },
 	{ "bench", scen_bench },
+	{ "ats", scen_ats },
 };
 
 static void mount_all(void)

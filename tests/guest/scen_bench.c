@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What a live update costs, for scripts/bench: one small memfd is mapped so often that
- * ilu.gib GiB of IOVA lead to it, in pages of ilu.page (4k or 2m), and ilu.devices
- * devices are attached to that one HWPT. Nothing is printed while something is
+ * ilu.gib GiB of IOVA lead to it, in pages of ilu.page (4k or 2m; 4s: 4 KiB, and no two
+ * of the tables are beside each other), and ilu.devices devices are attached to that one
+ * HWPT. Nothing is printed while something is
  * measured. The kernel's marks and those of this program come at the end, as
  *
  *	ILU-BENCH: WHICH NAME VALUE COUNT
@@ -30,6 +31,8 @@
 #define SEED		0x701
 #define MEM_LEN		MIB(64)
 #define FIRST_IOVA	(4ULL << 30)
+/* What one table of 4 KiB pages translates */
+#define TABLE_LEN	MIB(2)
 
 enum { TOKEN_MEM = 1, TOKEN_IOMMUFD, TOKEN_DEVICE };
 
@@ -37,7 +40,7 @@ static struct vmm vmms[MAX_DEVICES];
 static unsigned int nr_devices;
 static struct mem mem;
 static uint64_t gib;
-static bool small;
+static bool small, scattered;
 
 static void must(int ret, const char *what)
 {
@@ -107,11 +110,47 @@ static void only_small_pages(uint32_t ioas)
 		give_up("IOMMU_OPTION_HUGE_PAGES: %s", strerror(errno));
 }
 
-/* Binds the devices to the iommufd, maps all, and attaches. */
-static void build(void)
+static void new_ioas(struct vmm *vmm)
+{
+	must(ioas_alloc(vmm), "IOMMU_IOAS_ALLOC");
+	if (small)
+		only_small_pages(vmm->ioas);
+}
+
+static void map_all(struct vmm *vmm)
+{
+	uint64_t off;
+
+	new_ioas(vmm);
+	for (off = 0; off < gib << 30; off += MEM_LEN)
+		must(ioas_map_file(vmm, &mem, 0, FIRST_IOVA + off, MEM_LEN), "mapping");
+	must(hwpt_alloc(vmm, 0), "IOMMU_HWPT_ALLOC");
+}
+
+/* Every other table page goes to a HWPT that is gone when all is mapped. */
+static void map_scattered(struct vmm *vmm)
+{
+	struct vmm between = *vmm;
+	uint64_t off;
+
+	new_ioas(vmm);
+	new_ioas(&between);
+	must(hwpt_alloc(vmm, 0), "IOMMU_HWPT_ALLOC");
+	must(hwpt_alloc(&between, 0), "IOMMU_HWPT_ALLOC");
+	for (off = 0; off < gib << 30; off += TABLE_LEN) {
+		must(ioas_map_file(vmm, &mem, off % MEM_LEN, FIRST_IOVA + off, TABLE_LEN),
+		     "mapping");
+		must(ioas_map_file(&between, &mem, off % MEM_LEN, FIRST_IOVA + off,
+				   TABLE_LEN), "mapping");
+	}
+	must(iommufd_destroy(&between, between.hwpt), "IOMMU_DESTROY");
+	must(iommufd_destroy(&between, between.ioas), "IOMMU_DESTROY");
+}
+
+/* Binds the devices to the iommufd, maps all by @map, and attaches. */
+static void build(void (*map)(struct vmm *vmm))
 {
 	struct vmm *vmm = vmms;
-	uint64_t off;
 	unsigned int i;
 
 	for (i = 0; i < nr_devices; i++) {
@@ -119,12 +158,7 @@ static void build(void)
 		must(vfio_bind(&vmms[i]), "binding a device");
 		must(vfio_map_bar(&vmms[i]), "mapping a BAR");
 	}
-	must(ioas_alloc(vmm), "IOMMU_IOAS_ALLOC");
-	if (small)
-		only_small_pages(vmm->ioas);
-	for (off = 0; off < gib << 30; off += MEM_LEN)
-		must(ioas_map_file(vmm, &mem, 0, FIRST_IOVA + off, MEM_LEN), "mapping");
-	must(hwpt_alloc(vmm, 0), "IOMMU_HWPT_ALLOC");
+	map(vmm);
 	for (i = 0; i < nr_devices; i++)
 		must(vfio_attach(&vmms[i], vmm->hwpt), "attaching a device");
 }
@@ -138,7 +172,7 @@ static void leave(void)
 	must(iommufd_open(vmms), "opening /dev/iommu");
 	for (i = 0; i < nr_devices; i++)
 		must(vfio_open_device(&vmms[i]), "opening a device");
-	build();
+	build(scattered ? map_scattered : map_all);
 	must(hwpt_set_token(vmms, vmms->hwpt, 1), "setting the token");
 	say("vmm", "mapped %llu GiB, attached %u devices", (unsigned long long)gib,
 	    nr_devices);
@@ -186,7 +220,7 @@ static void arrive(void)
 		vmms[i].dev = get_back(&k, TOKEN_DEVICE + i);
 		must(vmms[i].dev, "getting a device back");
 	}
-	build();
+	build(map_all);
 	say("vmm", "is back");
 	start = __rdtsc();
 	must(keeper_finish(&k), "FINISH");
@@ -201,7 +235,8 @@ void scen_bench(int stage)
 {
 	write_file(LOGLEVEL, "6");
 	gib = param_nr("gib", 1);
-	small = !strcmp(param("page", "4k"), "4k");
+	scattered = !strcmp(param("page", "4k"), "4s");
+	small = scattered || !strcmp(param("page", "4k"), "4k");
 	find_devices();
 	if (stage == 1)
 		leave();

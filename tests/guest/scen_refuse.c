@@ -148,7 +148,6 @@ static void device_refused(struct keeper *k, const char *bdf, int err,
 #define PORT_BDF	"0000:00:14.0"	/* a root port with a slot */
 #define PORT_SLOT	"/sys/bus/pci/slots/1/power"
 #define BELOW_BDF	"0000:01:00.0"	/* edu below it */
-#define ATS_BDF		"0000:02:00.0"
 #define SHARED_BDF	"0000:00:12.0"
 /* The ISA bridge, for which VT-d reserves memory in a kernel with a floppy driver. */
 #define ISA_BDF		"0000:00:1f.0"
@@ -162,8 +161,6 @@ static void other_devices(struct keeper *k)
 		device_refused(k, ISA_BDF, EPERM,
 			       "preserving a device that memory is reserved for",
 			       "firmware reserved memory");
-	device_refused(k, ATS_BDF, EOPNOTSUPP,
-		       "preserving a device that uses ATS", "ATS is in use");
 }
 
 static void below_a_port(struct keeper *k)
@@ -334,29 +331,6 @@ static void tokens(void)
 		"setting a token on what is no HWPT");
 	iommufd_destroy(&vmm, vmm.hwpt);
 	vmm.hwpt = first;
-}
-
-/* The unit is in scalable mode: the domain, or the device, is refused. */
-void scen_scalable(int stage)
-{
-	struct keeper k;
-
-	(void)stage;
-	vmm_start(&vmm, "vmm", DEV_BDF, 0x48);
-	keeper_open(&k, NULL);
-	keep_memory(&k, &vmm);
-	expect_kho();
-	log_mark();
-	refused(keep(&k, vmm.token, vmm.iommufd), EOPNOTSUPP,
-		"preserving an iommufd in scalable mode");
-	verdict(log_count("scalable mode is not preserved", DEV_BDF) ||
-			log_count("first-stage page tables are not preserved", NULL),
-		"the log has the reason", "it has not");
-	check_kept("scalable mode", true);
-	works(ioas_unmap(&vmm, BIG_IOVA, BIG_LEN), "unmapping works as before");
-	forget_memory(&k);
-	close(k.luo);
-	vmm_close(&vmm);
 }
 
 void scen_refuse(int stage)

@@ -76,21 +76,26 @@ int vfio_bind(struct vmm *vmm)
 /* Also makes the device a bus master: VFIO hands it out without. */
 int vfio_map_bar(struct vmm *vmm)
 {
-	struct vfio_region_info bar = {
-		.argsz = sizeof(bar), .index = VFIO_PCI_BAR0_REGION_INDEX,
-	};
+	struct vfio_region_info info, bar = {};
 	uint16_t cmd;
+	unsigned int i;
 	void *va;
 	int ret;
 
-	ret = sys_ioctl(vmm->dev, VFIO_DEVICE_GET_REGION_INFO, &bar);
-	if (ret)
-		return ret;
+	for (i = VFIO_PCI_BAR0_REGION_INDEX; i <= VFIO_PCI_BAR5_REGION_INDEX; i++) {
+		info = (struct vfio_region_info){ .argsz = sizeof(info), .index = i };
+		ret = sys_ioctl(vmm->dev, VFIO_DEVICE_GET_REGION_INFO, &info);
+		if (ret)
+			return ret;
+		if (info.size > bar.size)
+			bar = info;
+	}
 	va = mmap(NULL, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, vmm->dev,
 		  bar.offset);
 	if (va == MAP_FAILED)
 		return -errno;
 	vmm->edu.bar = va;
+	vmm->bar = bar.index - VFIO_PCI_BAR0_REGION_INDEX;
 	vmm->bar_len = bar.size;
 	ret = vfio_config(vmm, false, PCI_COMMAND, &cmd, 2);
 	if (ret)

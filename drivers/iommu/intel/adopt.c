@@ -8,6 +8,10 @@
  * record and goes on using them: translation is never off, and the root table
  * address does not change.
  *
+ * What translates is a context entry in legacy mode, and a PASID table entry in
+ * scalable mode, where the context entry stays with its PASID directory as long as
+ * the device does (adopt-pasid.c).
+ *
  * An inherited entry belongs to its device from the first attach on: if that
  * is the attach of the restored domain, the entry stays as it is. Any other
  * attach comes by device_block_translation(), which revokes the entry. Entries
@@ -18,7 +22,7 @@
  * that it does not own the id yet.
  *
  * Locking: &intel_iommu.inherited is set up before devices are probed. Its
- * &intel_inherited_rid.present is protected by &intel_iommu.did_lock.
+ * &intel_inherited_entry.present is protected by &intel_iommu.did_lock.
  */
 #define pr_fmt(fmt) "DMAR: live update: " fmt
 
@@ -36,6 +40,7 @@
 #include "../iommu-pages.h"
 #include "iommu.h"
 #include "liveupdate.h"
+#include "pasid.h"
 
 /* Copy of the record, valid while the units are initialized */
 static struct intel_liveupdate_ser *record __initdata;
@@ -50,6 +55,11 @@ static struct intel_rid_ser *__init record_rids(void)
 	return (struct intel_rid_ser *)(record_units() + record->nr_units);
 }
 
+static struct intel_pasid_ser *__init record_pasids(void)
+{
+	return (struct intel_pasid_ser *)(record_rids() + record->nr_rids);
+}
+
 static bool __init record_valid(const struct intel_liveupdate_ser *ser)
 {
 	size_t arrays;
@@ -62,6 +72,8 @@ static bool __init record_valid(const struct intel_liveupdate_ser *ser)
 
 	arrays = size_add(size_mul(ser->nr_units, sizeof(struct intel_unit_ser)),
 			  size_mul(ser->nr_rids, sizeof(struct intel_rid_ser)));
+	arrays = size_add(arrays, size_mul(ser->nr_pasids,
+					   sizeof(struct intel_pasid_ser)));
 	if (ser->crc != crc32_le(~0, (void *)ser, offsetof(typeof(*ser), crc)) ||
 	    ser->length != size_add(sizeof(*ser), arrays) ||
 	    ser->arrays_crc != crc32_le(~0, (void *)(ser + 1), arrays)) {
@@ -71,10 +83,36 @@ static bool __init record_valid(const struct intel_liveupdate_ser *ser)
 	return true;
 }
 
+/* The mode of a unit cannot be changed while it translates */
+static void __init keep_mode(void)
+{
+	struct intel_unit_ser *units = record_units();
+	struct dmar_drhd_unit *drhd;
+	struct intel_iommu *iommu;
+	u32 i;
+
+	for_each_iommu(iommu, drhd) {
+		if (!ecap_smts(iommu->ecap))
+			continue;
+		for (i = 0; i < record->nr_units; i++) {
+			if (units[i].reg_phys != iommu->reg_phys)
+				continue;
+			if (intel_iommu_sm != units[i].scalable)
+				pr_warn("scalable mode stays %s, as in the previous kernel\n",
+					units[i].scalable ? "on" : "off");
+			intel_iommu_sm = units[i].scalable;
+			return;
+		}
+	}
+}
+
 /**
  * intel_inherited_init - Read what the previous kernel handed over
  *
- * Context: Once, before any unit is initialized.
+ * If there are units to be adopted that could be in scalable mode, intel_iommu_sm is
+ * set to the mode that they are in.
+ *
+ * Context: Once, before any unit is initialized, dmar_global_lock held.
  * Return: true if there is a valid record of units, so that they are to be
  * adopted.
  */
@@ -92,91 +130,204 @@ bool __init intel_inherited_init(void)
 
 	record = kmemdup(ser, ser->length, GFP_KERNEL);
 	kho_restore_free(ser);
-	return record && record->nr_units;
+	if (!record || !record->nr_units)
+		return false;
+
+	keep_mode();
+	return true;
+}
+
+static void __init set_context(struct intel_inherited_entry *entry,
+			       const struct intel_rid_ser *ser)
+{
+	struct context_entry ce = { .lo = ser->lo, .hi = ser->hi };
+
+	entry->rid = ser->rid;
+	entry->device = ser->device;
+	entry->did = context_domain_id(&ce);
+	entry->top = ce.lo & VTD_PAGE_MASK;
+}
+
+static void __init set_pasid(struct intel_inherited_entry *entry,
+			     const struct intel_pasid_ser *ser)
+{
+	struct pasid_entry pte;
+
+	memcpy(pte.val, ser->val, sizeof(pte.val));
+	entry->rid = ser->device;
+	entry->device = ser->device;
+	entry->pasid = ser->pasid;
+	entry->did = pasid_get_domain_id(&pte);
+	entry->first_stage = pasid_pte_get_pgtt(&pte) == PASID_ENTRY_PGTT_FL_ONLY;
+	entry->top = pte.val[entry->first_stage ? 2 : 0] & VTD_PAGE_MASK;
 }
 
 static struct intel_inherited *__init alloc_inherited(u32 unit)
 {
-	struct intel_rid_ser *ser = record_rids();
+	bool scalable = record_units()[unit].scalable;
+	struct intel_pasid_ser *pasids = record_pasids();
+	struct intel_rid_ser *rids = record_rids();
 	struct intel_inherited *inherited;
-	unsigned int nr = 0;
+	unsigned int nr = 0, nr_rids = 0;
 	u32 i;
 
 	for (i = 0; i < record->nr_rids; i++)
-		nr += ser[i].unit == unit;
+		nr_rids += rids[i].unit == unit;
+	for (i = 0; i < record->nr_pasids; i++)
+		nr += pasids[i].unit == unit;
+	if (!scalable)
+		nr = nr_rids;
 
-	inherited = kzalloc_flex(*inherited, rids, nr);
+	inherited = kzalloc_flex(*inherited, entries, nr);
 	if (!inherited)
 		return NULL;
 	inherited->nr = nr;
 
 	nr = 0;
-	for (i = 0; i < record->nr_rids; i++) {
-		struct context_entry ce = { .lo = ser[i].lo, .hi = ser[i].hi };
+	if (!scalable) {
+		for (i = 0; i < record->nr_rids; i++)
+			if (rids[i].unit == unit)
+				set_context(&inherited->entries[nr++], &rids[i]);
+		return inherited;
+	}
 
-		if (ser[i].unit != unit)
-			continue;
-		inherited->rids[nr].rid = ser[i].rid;
-		inherited->rids[nr].device = ser[i].device;
-		inherited->rids[nr].did = context_domain_id(&ce);
-		inherited->rids[nr].top = ce.lo & VTD_PAGE_MASK;
-		nr++;
+	for (i = 0; i < record->nr_pasids; i++)
+		if (pasids[i].unit == unit)
+			set_pasid(&inherited->entries[nr++], &pasids[i]);
+	/* Not more than there are requester IDs */
+	inherited->dirs = kzalloc_objs(*inherited->dirs, nr_rids);
+	if (!inherited->dirs) {
+		kfree(inherited);
+		return NULL;
 	}
 	return inherited;
 }
 
-/* The record of an entry, if the entry is what was recorded and can be used */
-static struct intel_inherited_rid *__init
-match_entry(struct intel_iommu *iommu, struct intel_inherited *inherited,
-	    u32 unit, u16 rid, const struct context_entry *ce)
+static void free_inherited(struct intel_inherited *inherited)
+{
+	kfree(inherited->dirs);
+	kfree(inherited);
+}
+
+/* The record of a context entry, if that is what was recorded */
+static struct intel_rid_ser *__init match_context(u32 unit, u16 rid,
+						  const struct context_entry *ce)
 {
 	struct intel_rid_ser *ser = record_rids();
-	u16 did = context_domain_id((struct context_entry *)ce);
-	unsigned int nr = 0;
 	u32 i;
 
-	for (i = 0; i < record->nr_rids; i++) {
-		if (ser[i].unit != unit)
-			continue;
-		if (ser[i].rid == rid && ser[i].lo == ce->lo &&
-		    ser[i].hi == ce->hi && did >= IDA_START_DID &&
-		    did < iommu->max_domain_id)
-			return &inherited->rids[nr];
-		nr++;
-	}
+	for (i = 0; i < record->nr_rids; i++)
+		if (ser[i].unit == unit && ser[i].rid == rid &&
+		    ser[i].lo == ce->lo && ser[i].hi == ce->hi)
+			return &ser[i];
 	return NULL;
+}
+
+/**
+ * intel_adopt_entry - Let an inherited entry have its domain id
+ * @iommu: The unit
+ * @entry: The inherited entry
+ * @live: It is what hardware uses
+ *
+ * Context: While units are initialized.
+ * Return: true, or false if the entry cannot be used.
+ */
+bool __init intel_adopt_entry(struct intel_iommu *iommu,
+			      struct intel_inherited_entry *entry, u64 *live)
+{
+	if (entry->present || entry->did < IDA_START_DID ||
+	    entry->did >= iommu->max_domain_id)
+		return false;
+	/* -ENOSPC: another entry has reserved the id */
+	if (ida_alloc_range(&iommu->domain_ida, entry->did, entry->did,
+			    GFP_KERNEL) == -ENOMEM)
+		return false;
+	entry->live = live;
+	entry->present = true;
+	return true;
+}
+
+/* Return: how many entries had to be cleared, or -1 if @context is one */
+static int __init adopt_context(struct intel_iommu *iommu,
+				struct intel_inherited *inherited, u32 unit,
+				u16 rid, struct context_entry *context)
+{
+	struct intel_inherited_entry *entry;
+	struct intel_rid_ser *ser;
+
+	ser = match_context(unit, rid, context);
+	if (!ser)
+		return -1;
+	if (sm_supported(iommu))
+		return intel_adopt_pasid_dir(iommu, inherited, ser,
+					     record_pasids(), record->nr_pasids);
+
+	for_each_inherited_entry(entry, inherited, ser->device)
+		if (entry->rid == rid)
+			return intel_adopt_entry(iommu, entry, &context->lo) ? 0 : -1;
+	return -1;
 }
 
 /* Return: how many entries had to be cleared */
 static unsigned int __init adopt_context_table(struct intel_iommu *iommu,
 					       struct intel_inherited *inherited,
-					       u32 unit, u8 bus,
+					       u32 unit, u16 rid,
 					       struct context_entry *context)
 {
-	struct intel_inherited_rid *rid;
-	unsigned int devfn, cleared = 0;
+	unsigned int i, cleared = 0, words = sm_supported(iommu) ? 4 : 2;
+	u64 *end = (u64 *)context + SZ_4K / sizeof(u64);
+	u64 *entry;
+	int ret;
 
-	for (devfn = 0; devfn < 256; devfn++, context++) {
-		if (!context->lo && !context->hi)
+	for (entry = (u64 *)context; entry < end; entry += words, rid++) {
+		if (!memchr_inv(entry, 0, words * sizeof(u64)))
 			continue;
-
-		rid = match_entry(iommu, inherited, unit, PCI_DEVID(bus, devfn),
-				  context);
-		/* -ENOSPC: another requester ID has reserved the id */
-		if (rid && !rid->present &&
-		    ida_alloc_range(&iommu->domain_ida, rid->did, rid->did,
-				    GFP_KERNEL) != -ENOMEM) {
-			rid->present = true;
+		ret = -1;
+		if (words == 2 || (!entry[2] && !entry[3]))
+			ret = adopt_context(iommu, inherited, unit, rid,
+					    (struct context_entry *)entry);
+		if (ret >= 0) {
+			cleared += ret;
 			continue;
 		}
 		pr_err("%s: entry of %02x:%02x.%u does not match its record, blocked\n",
-		       iommu->name, bus, PCI_SLOT(devfn), PCI_FUNC(devfn));
-		context_clear_present(context);
-		context_clear_entry(context);
-		__iommu_flush_cache(iommu, context, sizeof(*context));
+		       iommu->name, PCI_BUS_NUM(rid), PCI_SLOT(rid & 0xff),
+		       PCI_FUNC(rid & 0xff));
+		context_clear_present((struct context_entry *)entry);
+		for (i = 0; i < words; i++)
+			entry[i] = 0;
+		__iommu_flush_cache(iommu, entry, words * sizeof(u64));
 		cleared++;
 	}
 	return cleared;
+}
+
+static void __init drop_root_entry(struct intel_iommu *iommu, u16 rid, u64 *root)
+{
+	pr_err("%s: context table of bus %02x was not preserved, its devices are blocked\n",
+	       iommu->name, PCI_BUS_NUM(rid));
+	*root = 0;
+	__iommu_flush_cache(iommu, root, sizeof(*root));
+}
+
+/* @root: One half of the root entry, @rid: first requester ID that it is for */
+static unsigned int __init adopt_root_entry(struct intel_iommu *iommu,
+					    struct intel_inherited *inherited,
+					    u32 unit, u16 rid, u64 *root)
+{
+	struct context_entry *context = NULL;
+
+	if (!*root)
+		return 0;
+
+	if ((*root & ~VTD_PAGE_MASK) == 1 &&
+	    iommu_page_restorable(*root & VTD_PAGE_MASK, SZ_4K))
+		context = iommu_restore_page(*root & VTD_PAGE_MASK);
+	if (context)
+		return adopt_context_table(iommu, inherited, unit, rid, context);
+
+	drop_root_entry(iommu, rid, root);
+	return 1;
 }
 
 static unsigned int __init adopt_root_table(struct intel_iommu *iommu,
@@ -184,27 +335,19 @@ static unsigned int __init adopt_root_table(struct intel_iommu *iommu,
 					    u32 unit)
 {
 	struct root_entry *root = iommu->root_entry;
-	struct context_entry *context;
 	unsigned int bus, cleared = 0;
 
 	for (bus = 0; bus < ROOT_ENTRY_NR; bus++) {
-		if (!root[bus].lo && !root[bus].hi)
-			continue;
-
-		context = NULL;
-		if ((root[bus].lo & ~VTD_PAGE_MASK) == 1 && !root[bus].hi)
-			context = iommu_restore_page(root[bus].lo & VTD_PAGE_MASK);
-		if (context) {
-			cleared += adopt_context_table(iommu, inherited, unit,
-						       bus, context);
-			continue;
+		cleared += adopt_root_entry(iommu, inherited, unit,
+					    PCI_DEVID(bus, 0), &root[bus].lo);
+		if (sm_supported(iommu)) {
+			cleared += adopt_root_entry(iommu, inherited, unit,
+						    PCI_DEVID(bus, 0x80),
+						    &root[bus].hi);
+		} else if (root[bus].hi) {
+			drop_root_entry(iommu, PCI_DEVID(bus, 0), &root[bus].hi);
+			cleared++;
 		}
-		pr_err("%s: context table of bus %02x was not preserved, its devices are blocked\n",
-		       iommu->name, bus);
-		root[bus].lo = 0;
-		root[bus].hi = 0;
-		__iommu_flush_cache(iommu, &root[bus], sizeof(root[bus]));
-		cleared++;
 	}
 	return cleared;
 }
@@ -248,6 +391,7 @@ bool __init intel_inherited_unit(struct intel_iommu *iommu)
 int __init intel_iommu_adopt(struct intel_iommu *iommu)
 {
 	struct intel_inherited *inherited;
+	struct intel_unit_ser *ser;
 	unsigned int cleared, i;
 	u64 root;
 	int unit;
@@ -258,10 +402,16 @@ int __init intel_iommu_adopt(struct intel_iommu *iommu)
 	if (unit < 0)
 		return unit;
 
-	root = record_units()[unit].root;
+	ser = &record_units()[unit];
+	root = ser->root | (ser->scalable ? DMA_RTADDR_SMT : 0);
 	if (readq(iommu->reg + DMAR_RTADDR_REG) != root) {
 		pr_err("%s: root table is at %#llx, %#llx is recorded\n",
 		       iommu->name, readq(iommu->reg + DMAR_RTADDR_REG), root);
+		return -EINVAL;
+	}
+	if (sm_supported(iommu) != ser->scalable) {
+		pr_err("%s: was in the other mode, legacy or scalable\n",
+		       iommu->name);
 		return -EINVAL;
 	}
 
@@ -269,28 +419,33 @@ int __init intel_iommu_adopt(struct intel_iommu *iommu)
 	if (!inherited)
 		return -ENOMEM;
 
-	iommu->root_entry = iommu_restore_page(root);
+	iommu->root_entry = NULL;
+	if (iommu_page_restorable(ser->root, SZ_4K))
+		iommu->root_entry = iommu_restore_page(ser->root);
 	if (!iommu->root_entry) {
 		pr_err("%s: root table was not preserved\n", iommu->name);
-		kfree(inherited);
+		free_inherited(inherited);
 		return -EINVAL;
 	}
 
 	cleared = adopt_root_table(iommu, inherited, unit);
 	for (i = 0; i < inherited->nr; i++)
-		if (!inherited->rids[i].present)
+		if (!inherited->entries[i].present)
 			pr_err("%s: no entry of %02x:%02x.%u is left, it is blocked\n",
-			       iommu->name, PCI_BUS_NUM(inherited->rids[i].rid),
-			       PCI_SLOT(inherited->rids[i].rid & 0xff),
-			       PCI_FUNC(inherited->rids[i].rid & 0xff));
+			       iommu->name,
+			       PCI_BUS_NUM(inherited->entries[i].rid),
+			       PCI_SLOT(inherited->entries[i].rid & 0xff),
+			       PCI_FUNC(inherited->entries[i].rid & 0xff));
 	if (cleared) {
 		iommu_flush_write_buffer(iommu);
 		iommu->flush.flush_context(iommu, 0, 0, 0, DMA_CCMD_GLOBAL_INVL);
+		if (sm_supported(iommu))
+			qi_flush_pasid_cache(iommu, 0, QI_PC_GLOBAL, 0);
 		iommu->flush.flush_iotlb(iommu, 0, 0, 0, DMA_TLB_GLOBAL_FLUSH);
 	}
 
 	iommu->inherited = inherited;
-	pr_info("%s: goes on with the tables of the previous kernel, %u requester IDs\n",
+	pr_info("%s: goes on with the tables of the previous kernel, %u entries\n",
 		iommu->name, inherited->nr);
 	return 0;
 }
@@ -349,7 +504,7 @@ void intel_inherited_put_did(struct intel_iommu *iommu,
 	lockdep_assert_held(&iommu->did_lock);
 
 	for (i = 0; i < inherited->nr; i++)
-		if (inherited->rids[i].present && inherited->rids[i].did == did)
+		if (inherited->entries[i].present && inherited->entries[i].did == did)
 			return;
 
 	if (domain)
@@ -379,14 +534,14 @@ void intel_inherited_free(struct intel_iommu *iommu)
 
 	scoped_guard(mutex, &iommu->did_lock) {
 		for (i = 0; i < inherited->nr; i++) {
-			if (!inherited->rids[i].present)
+			if (!inherited->entries[i].present)
 				continue;
-			inherited->rids[i].present = false;
-			intel_inherited_put_did(iommu, NULL, inherited->rids[i].did);
+			inherited->entries[i].present = false;
+			intel_inherited_put_did(iommu, NULL, inherited->entries[i].did);
 		}
 	}
 	iommu->inherited = NULL;
-	kfree(inherited);
+	free_inherited(inherited);
 }
 
 /**
@@ -401,16 +556,18 @@ void intel_inherited_free(struct intel_iommu *iommu)
 bool intel_inherited_matches(struct device_domain_info *info,
 			     const struct pt_iommu_ser *ser)
 {
+	bool first_stage = ser->format == PT_IOMMU_SER_X86_64;
 	struct intel_inherited *inherited = info->iommu->inherited;
-	struct intel_inherited_rid *rid;
+	struct intel_inherited_entry *entry;
 	bool found = false;
 
 	if (!inherited)
 		return false;
 
 	guard(mutex)(&info->iommu->did_lock);
-	for_each_inherited_rid(rid, inherited, info_devid(info)) {
-		if (!rid->present || rid->top != ser->top_phys)
+	for_each_inherited_entry(entry, inherited, info_devid(info)) {
+		if (!entry->present || entry->first_stage != first_stage ||
+		    entry->top != ser->top_phys)
 			return false;
 		found = true;
 	}
@@ -463,21 +620,20 @@ int intel_inherited_attach(struct dmar_domain *domain,
 {
 	struct intel_iommu *iommu = info->iommu;
 	struct intel_inherited *inherited = iommu->inherited;
-	struct intel_inherited_rid *rid, *found = NULL;
-	struct pt_iommu_vtdss_hw_info pt_info;
+	struct intel_inherited_entry *entry, *found = NULL;
+	u64 top = domain_top_phys(domain);
 	int ret;
 
 	if (!inherited)
 		return -ENXIO;
 
-	pt_iommu_vtdss_hw_info(&domain->sspt, &pt_info);
 	guard(mutex)(&iommu->did_lock);
-	for_each_inherited_rid(rid, inherited, info_devid(info)) {
-		found = rid;
-		if (rid->top != pt_info.ssptptr ||
-		    (!rid->present && !rid->attached))
+	for_each_inherited_entry(entry, inherited, info_devid(info)) {
+		found = entry;
+		if (entry->top != top ||
+		    (!entry->present && !entry->attached))
 			return -ENXIO;
-		if (!rid->present)
+		if (!entry->present)
 			return -ENODATA;
 	}
 	if (!found)
@@ -487,42 +643,134 @@ int intel_inherited_attach(struct dmar_domain *domain,
 	if (ret)
 		return ret;
 
-	for_each_inherited_rid(rid, inherited, info_devid(info))
-		rid->attached = true;
+	for_each_inherited_entry(entry, inherited, info_devid(info))
+		entry->attached = true;
 	return 0;
 }
 
-/* Spec 6.5.3.3, Guidance to Software for Invalidations */
-static void clear_entry(struct intel_iommu *iommu, u16 rid, u16 did)
+/**
+ * intel_inherited_words - Number of 64 bit words in an inherited entry
+ * @iommu: The unit
+ *
+ * Return: that of a context entry or, in scalable mode, of a PASID table entry.
+ */
+unsigned int intel_inherited_words(struct intel_iommu *iommu)
 {
-	struct context_entry *context;
-
-	spin_lock(&iommu->lock);
-	context = iommu_context_addr(iommu, PCI_BUS_NUM(rid), rid & 0xff, 0);
-	if (context) {
-		context_clear_present(context);
-		__iommu_flush_cache(iommu, context, sizeof(*context));
-	}
-	spin_unlock(&iommu->lock);
-	if (!context)
-		return;
-
-	iommu_flush_write_buffer(iommu);
-	iommu->flush.flush_context(iommu, did, rid, DMA_CCMD_MASK_NOBIT,
-				   DMA_CCMD_DEVICE_INVL);
-	iommu->flush.flush_iotlb(iommu, did, 0, 0, DMA_TLB_DSI_FLUSH);
-	context_clear_entry(context);
-	__iommu_flush_cache(iommu, context, sizeof(*context));
+	return (sm_supported(iommu) ? sizeof(struct pasid_entry) :
+				      sizeof(struct context_entry)) / sizeof(u64);
 }
 
-static void drop_rid(struct intel_iommu *iommu, struct intel_inherited_rid *rid,
-		     struct dmar_domain *domain)
+/**
+ * intel_inherited_invalidate - Forget what was fetched through an entry
+ * @iommu: The unit
+ * @entry: An inherited entry that has been cleared or replaced
+ * @info: The device, or NULL if it is not there
+ *
+ * Spec 6.5.3.3, Guidance to Software for Invalidations. On return requests that
+ * used the entry as it was are done.
+ *
+ * Context: Any.
+ */
+void intel_inherited_invalidate(struct intel_iommu *iommu,
+				const struct intel_inherited_entry *entry,
+				struct device_domain_info *info)
 {
+	iommu_flush_write_buffer(iommu);
+	if (sm_supported(iommu))
+		qi_flush_pasid_cache(iommu, entry->did, QI_PC_PASID_SEL,
+				     entry->pasid);
+	else
+		iommu->flush.flush_context(iommu, entry->did, entry->rid,
+					   DMA_CCMD_MASK_NOBIT,
+					   DMA_CCMD_DEVICE_INVL);
+
+	if (entry->first_stage)
+		qi_flush_piotlb_all(iommu, entry->did, entry->pasid);
+	else
+		iommu->flush.flush_iotlb(iommu, entry->did, 0, 0,
+					 DMA_TLB_DSI_FLUSH);
+
+	/* Last: the device may ask anew as soon as it has forgotten */
+	if (info)
+		__context_flush_dev_iotlb(info);
+}
+
+/* Present is the first bit of an entry of either kind */
+static bool clear_present(struct intel_iommu *iommu, u64 *live)
+{
+	guard(spinlock)(&iommu->lock);
+
+	if (!(live[0] & PASID_PTE_PRESENT))
+		return false;
+	WRITE_ONCE(live[0], live[0] & ~(u64)PASID_PTE_PRESENT);
+	dma_wmb();
+	__iommu_flush_cache(iommu, live, sizeof(*live));
+	return true;
+}
+
+static void drop_entry(struct intel_iommu *iommu,
+		       struct intel_inherited_entry *entry,
+		       struct device_domain_info *info,
+		       struct dmar_domain *domain)
+{
+	unsigned int i, nr = intel_inherited_words(iommu);
+
 	lockdep_assert_held(&iommu->did_lock);
 
-	clear_entry(iommu, rid->rid, rid->did);
-	rid->present = false;
-	intel_inherited_put_did(iommu, domain, rid->did);
+	if (clear_present(iommu, entry->live)) {
+		intel_inherited_invalidate(iommu, entry, info);
+		for (i = 0; i < nr; i++)
+			WRITE_ONCE(entry->live[i], 0);
+		__iommu_flush_cache(iommu, entry->live, nr * sizeof(u64));
+	}
+	entry->present = false;
+	intel_inherited_put_did(iommu, domain, entry->did);
+}
+
+/**
+ * intel_inherited_features - Let a device do what it was allowed to do
+ * @info: The device, with what it and the unit support
+ *
+ * Clears what is not enabled in the context entry that the device inherited, as long
+ * as that is there. Page requests are not, ever.
+ *
+ * Context: While the device is probed.
+ * Return: true if it has inherited an entry.
+ */
+bool intel_inherited_features(struct device_domain_info *info)
+{
+	struct intel_inherited *inherited = info->iommu->inherited;
+	struct context_entry *context, ce = {};
+	struct intel_inherited_entry *entry;
+	bool found = false;
+
+	if (!inherited)
+		return false;
+
+	scoped_guard(mutex, &info->iommu->did_lock)
+		for_each_inherited_entry(entry, inherited, info_devid(info))
+			if (entry->present)
+				found = true;
+	if (!found)
+		return false;
+
+	scoped_guard(spinlock, &info->iommu->lock) {
+		context = iommu_context_addr(info->iommu, info->bus, info->devfn, 0);
+		if (context)
+			ce = *context;
+	}
+
+	info->pri_supported = 0;
+	if (!sm_supported(info->iommu)) {
+		if (((ce.lo >> 2) & 3) != CONTEXT_TT_DEV_IOTLB)
+			info->ats_supported = 0;
+		return true;
+	}
+	if (!(ce.lo & CONTEXT_DTE))
+		info->ats_supported = 0;
+	if (!(ce.lo & CONTEXT_PASIDE))
+		info->pasid_supported = 0;
+	return true;
 }
 
 /**
@@ -536,27 +784,28 @@ void intel_inherited_detach(struct dmar_domain *domain,
 			    struct device_domain_info *info)
 {
 	struct intel_inherited *inherited = info->iommu->inherited;
-	struct intel_inherited_rid *rid;
+	struct intel_inherited_entry *entry;
 
 	if (!inherited)
 		return;
 
 	guard(mutex)(&info->iommu->did_lock);
-	for_each_inherited_rid(rid, inherited, info_devid(info)) {
-		if (!rid->present)
+	for_each_inherited_entry(entry, inherited, info_devid(info)) {
+		if (!entry->present)
 			continue;
 		/* The device may have fewer aliases than it had before */
-		drop_rid(info->iommu, rid, domain);
+		drop_entry(info->iommu, entry, info, domain);
 	}
 }
 
-static void revoke_rid(struct intel_iommu *iommu,
-		       struct intel_inherited_rid *rid)
+static void revoke_entry(struct intel_iommu *iommu,
+			 struct intel_inherited_entry *entry,
+			 struct device_domain_info *info)
 {
 	pr_info("%s: inherited entry of %02x:%02x.%u is revoked\n", iommu->name,
-		PCI_BUS_NUM(rid->rid), PCI_SLOT(rid->rid & 0xff),
-		PCI_FUNC(rid->rid & 0xff));
-	drop_rid(iommu, rid, NULL);
+		PCI_BUS_NUM(entry->rid), PCI_SLOT(entry->rid & 0xff),
+		PCI_FUNC(entry->rid & 0xff));
+	drop_entry(iommu, entry, info, NULL);
 }
 
 /**
@@ -570,14 +819,14 @@ static void revoke_rid(struct intel_iommu *iommu,
 void intel_inherited_revoke(struct device_domain_info *info)
 {
 	struct intel_inherited *inherited = info->iommu->inherited;
-	struct intel_inherited_rid *rid;
+	struct intel_inherited_entry *entry;
 
 	if (!inherited)
 		return;
 
 	guard(mutex)(&info->iommu->did_lock);
-	for_each_inherited_rid(rid, inherited, info_devid(info)) {
-		if (!rid->present)
+	for_each_inherited_entry(entry, inherited, info_devid(info)) {
+		if (!entry->present)
 			continue;
 		/*
 		 * The device may be doing DMA that was set up in the previous
@@ -585,7 +834,7 @@ void intel_inherited_revoke(struct device_domain_info *info)
 		 */
 		if (dev_is_pci(info->dev))
 			pci_clear_master(to_pci_dev(info->dev));
-		revoke_rid(info->iommu, rid);
+		revoke_entry(info->iommu, entry, info);
 	}
 }
 
@@ -610,10 +859,15 @@ void intel_inherited_revoke_all(u64 top)
 			continue;
 
 		guard(mutex)(&iommu->did_lock);
-		for (i = 0; i < inherited->nr; i++)
-			if (inherited->rids[i].present &&
-			    !inherited->rids[i].attached &&
-			    (!top || inherited->rids[i].top == top))
-				revoke_rid(iommu, &inherited->rids[i]);
+		for (i = 0; i < inherited->nr; i++) {
+			struct intel_inherited_entry *entry = &inherited->entries[i];
+
+			if (!entry->present || entry->attached ||
+			    (top && entry->top != top))
+				continue;
+			revoke_entry(iommu, entry, NULL);
+			if (sm_supported(iommu))
+				intel_inherited_drop_dir(iommu, entry->device);
+		}
 	}
 }

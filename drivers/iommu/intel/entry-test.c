@@ -31,6 +31,8 @@
 #define PASID_PGTT(x)	((u64)(x) << 6)
 #define  PGTT_FIRST	1
 #define  PGTT_SECOND	2
+#define  PGTT_NESTED	3
+#define  PGTT_PASS	4
 #define PASID_DID(x)	((u64)(x))
 #define PASID_PGSNP	BIT_ULL(24)
 #define PASID_FSPM(x)	((u64)(x) << 2)
@@ -65,6 +67,10 @@ static const struct entry legacy_entries[] = {
 		   PASID_DID(_did) | (_snoop),				\
 		   (_top) | PASID_FSPM(_fspm) } }
 
+#define NESTED(_name, _ss_top, _fs_top, _did)				\
+	{ _name, { (_ss_top) | PASID_PGTT(PGTT_NESTED) | PASID_AW(2) |	\
+		   PASID_P, PASID_DID(_did), (_fs_top) } }
+
 static const struct entry pasid_entries[] = {
 	SS("second stage", 0x12345000, 2, 7),
 	SS("second stage, other table", 0xabcde9000, 2, 7),
@@ -75,6 +81,11 @@ static const struct entry pasid_entries[] = {
 	FS("first stage, 5 levels", 0xabcde9000, 1, 7, 0),
 	FS("first stage, other id", 0xabcde9000, 0, 8, 0),
 	FS("first stage, snooping", 0xabcde9000, 0, 7, PASID_PGSNP),
+	NESTED("nested", 0x12345000, 0x54321000, 7),
+	NESTED("nested, other second stage", 0xabcde9000, 0x54321000, 7),
+	NESTED("nested, other first stage", 0x12345000, 0x6789a000, 7),
+	NESTED("nested, both other", 0xabcde9000, 0x98765000, 7),
+	{ "pass through", { PASID_PGTT(PGTT_PASS) | PASID_AW(2) | PASID_P, 1 } },
 	{ "not present", { PASID_PGTT(PGTT_FIRST), 7, 0xabcde9000 } },
 	{ "zero", {} },
 };
@@ -214,10 +225,11 @@ static void test_pasid_pairs(struct kunit *test)
 	/*
 	 * Second stage: three differ in the first word alone (table, width), two
 	 * in the second (id). First stage: three in the third word (table,
-	 * levels), three in the second (id, snooping). Never one of each.
+	 * levels), three in the second (id, snooping). Nested: three pairs differ
+	 * in one of their two tables. Never two of different types.
 	 */
 	replace_all_pairs(test, pasid_entries, ARRAY_SIZE(pasid_entries),
-			  PASID_WORDS, 3 * 2 + 2 + 3 * 2 + 3 * 2);
+			  PASID_WORDS, 3 * 2 + 2 + 3 * 2 + 3 * 2 + 3 * 2);
 }
 
 static void test_word_is_found(struct kunit *test)

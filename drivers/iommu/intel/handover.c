@@ -12,6 +12,10 @@
  * if requests in flight are translated alike by the old and the new tables,
  * which is so for the preserved requester IDs. All others are blocked.
  *
+ * In scalable mode each device has a PASID directory as well, with one PASID table
+ * that has one entry, for requests without a PASID. The directory is as large as
+ * the live one, because the device goes on with it in the next kernel.
+ *
  * Locking: the caller serializes all functions for one unit. The entries of
  * the live tables are read with &intel_iommu.lock. intel_handover_switch()
  * runs when all other CPUs are stopped.
@@ -21,19 +25,35 @@
 #include <linux/delay.h>
 #include <linux/io.h>
 #include <linux/kho/abi/intel-iommu.h>
+#include <linux/list.h>
 #include <linux/pci.h>
 #include <linux/slab.h>
 
 #include "../iommu-pages.h"
 #include "iommu.h"
 #include "liveupdate.h"
+#include "pasid.h"
 
-static void *alloc_table(struct intel_iommu *iommu)
+/**
+ * struct handover_dir - The PASID directory of a device
+ * @list: Entry in &intel_handover.pasid_dirs
+ * @device: Bus, device and function of the device
+ * @dir: The directory
+ * @table: The PASID table of the first PASIDs
+ */
+struct handover_dir {
+	struct list_head list;
+	u16 device;
+	struct pasid_dir_entry *dir;
+	struct pasid_entry *table;
+};
+
+static void *alloc_table(struct intel_iommu *iommu, size_t size)
 {
 	void *table;
 	int ret;
 
-	table = iommu_alloc_pages_node_sz(iommu->node, GFP_KERNEL, SZ_4K);
+	table = iommu_alloc_pages_node_sz(iommu->node, GFP_KERNEL, size);
 	if (!table)
 		return ERR_PTR(-ENOMEM);
 
@@ -42,7 +62,7 @@ static void *alloc_table(struct intel_iommu *iommu)
 		iommu_free_pages(table);
 		return ERR_PTR(ret);
 	}
-	__iommu_flush_cache(iommu, table, SZ_4K);
+	__iommu_flush_cache(iommu, table, size);
 	return table;
 }
 
@@ -52,15 +72,26 @@ static void free_table(void *table)
 	iommu_free_pages(table);
 }
 
-static struct context_entry *get_entry(struct intel_handover *handover, u16 rid)
+/* That half of the root entry which leads to the context entry of @rid */
+static u64 *get_root(struct intel_handover *handover, u16 rid)
 {
 	struct root_entry *root = &handover->root[PCI_BUS_NUM(rid)];
+
+	return sm_supported(handover->iommu) && rid & 0x80 ? &root->hi : &root->lo;
+}
+
+static struct context_entry *get_entry(struct intel_handover *handover, u16 rid)
+{
+	u64 root = *get_root(handover, rid);
 	struct context_entry *context;
 
-	if (!(root->lo & 1))
+	if (!(root & 1))
 		return NULL;
 
-	context = phys_to_virt(root->lo & VTD_PAGE_MASK);
+	context = phys_to_virt(root & VTD_PAGE_MASK);
+	/* An entry is twice as long in scalable mode */
+	if (sm_supported(handover->iommu))
+		return &context[(rid & 0x7f) * 2];
 	return &context[rid & 0xff];
 }
 
@@ -73,6 +104,24 @@ static void set_entry(struct intel_handover *handover, u16 rid, u64 lo, u64 hi)
 	context->lo = lo;
 	context->hi = hi;
 	__iommu_flush_cache(handover->iommu, context, sizeof(*context));
+}
+
+static struct handover_dir *find_dir(struct intel_handover *handover, u16 device)
+{
+	struct handover_dir *dir;
+
+	list_for_each_entry(dir, &handover->pasid_dirs, list)
+		if (dir->device == device)
+			return dir;
+	return NULL;
+}
+
+static void free_dir(struct handover_dir *dir)
+{
+	list_del(&dir->list);
+	free_table(dir->table);
+	free_table(dir->dir);
+	kfree(dir);
 }
 
 /**
@@ -91,7 +140,8 @@ struct intel_handover *intel_handover_alloc(struct intel_iommu *iommu)
 		return ERR_PTR(-ENOMEM);
 
 	handover->iommu = iommu;
-	handover->root = alloc_table(iommu);
+	INIT_LIST_HEAD(&handover->pasid_dirs);
+	handover->root = alloc_table(iommu, SZ_4K);
 	if (IS_ERR(handover->root)) {
 		void *err = handover->root;
 
@@ -102,19 +152,26 @@ struct intel_handover *intel_handover_alloc(struct intel_iommu *iommu)
 }
 
 /**
- * intel_handover_free - Undo intel_handover_alloc() and intel_handover_add()
+ * intel_handover_free - Undo intel_handover_alloc() and what was added since
  * @handover: The tables
  *
  * Context: May sleep.
  */
 void intel_handover_free(struct intel_handover *handover)
 {
+	struct handover_dir *dir, *tmp;
 	unsigned int bus;
 
-	for (bus = 0; bus < ROOT_ENTRY_NR; bus++)
+	for (bus = 0; bus < ROOT_ENTRY_NR; bus++) {
 		if (handover->root[bus].lo & 1)
 			free_table(phys_to_virt(handover->root[bus].lo &
 						VTD_PAGE_MASK));
+		if (handover->root[bus].hi & 1)
+			free_table(phys_to_virt(handover->root[bus].hi &
+						VTD_PAGE_MASK));
+	}
+	list_for_each_entry_safe(dir, tmp, &handover->pasid_dirs, list)
+		free_dir(dir);
 	free_table(handover->root);
 	kfree(handover);
 }
@@ -129,18 +186,76 @@ void intel_handover_free(struct intel_handover *handover)
  */
 int intel_handover_add(struct intel_handover *handover, u16 rid)
 {
-	struct root_entry *root = &handover->root[PCI_BUS_NUM(rid)];
+	u64 *root = get_root(handover, rid);
 	struct context_entry *context;
 
-	if (root->lo & 1)
+	if (*root & 1)
 		return 0;
 
-	context = alloc_table(handover->iommu);
+	context = alloc_table(handover->iommu, SZ_4K);
 	if (IS_ERR(context))
 		return PTR_ERR(context);
 
-	root->lo = virt_to_phys(context) | 1;
+	*root = virt_to_phys(context) | 1;
 	__iommu_flush_cache(handover->iommu, root, sizeof(*root));
+	return 0;
+}
+
+/**
+ * intel_handover_add_device - Make a PASID directory for a device
+ * @handover: The tables, in scalable mode
+ * @info: The device, which has none yet
+ *
+ * Context: May sleep.
+ * Return: 0 or a negative errno, with nothing changed.
+ */
+int intel_handover_add_device(struct intel_handover *handover,
+			      struct device_domain_info *info)
+{
+	size_t size = info->pasid_table->max_pasid >> PASID_PDE_SHIFT;
+	struct intel_iommu *iommu = handover->iommu;
+	struct handover_dir *dir;
+	void *err;
+
+	dir = kzalloc_obj(*dir);
+	if (!dir)
+		return -ENOMEM;
+
+	dir->device = info_devid(info);
+	dir->dir = alloc_table(iommu, size * sizeof(*dir->dir));
+	if (IS_ERR(dir->dir)) {
+		err = dir->dir;
+		goto err_free;
+	}
+	dir->table = alloc_table(iommu, SZ_4K);
+	if (IS_ERR(dir->table)) {
+		err = dir->table;
+		goto err_table;
+	}
+
+	dir->dir[0].val = virt_to_phys(dir->table) | PASID_PTE_PRESENT;
+	__iommu_flush_cache(iommu, dir->dir, sizeof(*dir->dir));
+	list_add_tail(&dir->list, &handover->pasid_dirs);
+	return 0;
+
+err_table:
+	free_table(dir->dir);
+err_free:
+	kfree(dir);
+	return PTR_ERR(err);
+}
+
+/* Let the context entry lead to the handover tables, and to nothing else */
+static int redirect(struct intel_handover *handover, u16 device,
+		    struct context_entry *entry)
+{
+	struct handover_dir *dir = find_dir(handover, device);
+
+	if (!dir)
+		return -ENOENT;
+	/* Nobody is there for page requests until the device is probed again */
+	context_clear_sm_pre(entry);
+	context_set_address_root(entry, virt_to_phys(dir->dir));
 	return 0;
 }
 
@@ -148,8 +263,9 @@ int intel_handover_add(struct intel_handover *handover, u16 rid)
  * intel_handover_copy - Take over the live entry of a requester ID
  * @handover: The tables
  * @rid: The requester ID, for which intel_handover_add() succeeded
- * @top: Physical address of the page table that the entry must point to
- * @ser: Its entry and requester ID are set
+ * @top: Physical address of the page table that the entry must point to. In
+ *       scalable mode that is looked at by intel_handover_copy_pasid() instead
+ * @ser: Its entry and requester ID are set. The device is there
  *
  * Context: The handover tables are not in use by hardware.
  * Return: 0, -ENOENT if there is no live entry, -EINVAL if it is for another
@@ -160,6 +276,7 @@ int intel_handover_copy(struct intel_handover *handover, u16 rid, u64 top,
 {
 	struct intel_iommu *iommu = handover->iommu;
 	struct context_entry *live, entry = {};
+	int ret;
 
 	spin_lock(&iommu->lock);
 	live = iommu_context_addr(iommu, PCI_BUS_NUM(rid), rid & 0xff, 0);
@@ -169,14 +286,69 @@ int intel_handover_copy(struct intel_handover *handover, u16 rid, u64 top,
 
 	if (!context_present(&entry))
 		return -ENOENT;
-	if ((entry.lo & VTD_PAGE_MASK) != top ||
-	    ((entry.lo >> 2) & 3) != CONTEXT_TT_MULTI_LEVEL)
+	if (sm_supported(iommu)) {
+		ret = redirect(handover, ser->device, &entry);
+		if (ret)
+			return ret;
+	} else if ((entry.lo & VTD_PAGE_MASK) != top ||
+		   ((entry.lo >> 2) & 3) > CONTEXT_TT_DEV_IOTLB) {
 		return -EINVAL;
+	}
 
 	set_entry(handover, rid, entry.lo, entry.hi);
 	ser->rid = rid;
 	ser->lo = entry.lo;
 	ser->hi = entry.hi;
+	return 0;
+}
+
+static u64 pasid_entry_top(struct pasid_entry *pte)
+{
+	switch (pasid_pte_get_pgtt(pte)) {
+	case PASID_ENTRY_PGTT_FL_ONLY:
+		return pte->val[2] & VTD_PAGE_MASK;
+	case PASID_ENTRY_PGTT_SL_ONLY:
+		return pte->val[0] & VTD_PAGE_MASK;
+	default:
+		return 0;
+	}
+}
+
+/**
+ * intel_handover_copy_pasid - Take over the live entry for requests without PASID
+ * @handover: The tables, in scalable mode
+ * @info: The device, for which intel_handover_add_device() succeeded
+ * @top: Physical address of the page table that the entry must point to
+ * @ser: Its device, PASID and entry are set
+ *
+ * Context: The handover tables are not in use by hardware.
+ * Return: 0, -ENOENT if there is no live entry, -EINVAL if it is for another
+ * page table or another type of translation.
+ */
+int intel_handover_copy_pasid(struct intel_handover *handover,
+			      struct device_domain_info *info, u64 top,
+			      struct intel_pasid_ser *ser)
+{
+	struct handover_dir *dir = find_dir(handover, info_devid(info));
+	struct pasid_entry *table, entry = {};
+
+	spin_lock(&handover->iommu->lock);
+	table = get_pasid_table_from_pde(info->pasid_table->table);
+	if (table)
+		entry = table[IOMMU_NO_PASID];
+	spin_unlock(&handover->iommu->lock);
+
+	if (!dir || !pasid_pte_is_present(&entry))
+		return -ENOENT;
+	if (pasid_entry_top(&entry) != top)
+		return -EINVAL;
+
+	dir->table[IOMMU_NO_PASID] = entry;
+	__iommu_flush_cache(handover->iommu, &dir->table[IOMMU_NO_PASID],
+			    sizeof(entry));
+	ser->device = dir->device;
+	ser->pasid = IOMMU_NO_PASID;
+	memcpy(ser->val, entry.val, sizeof(ser->val));
 	return 0;
 }
 
@@ -190,6 +362,24 @@ int intel_handover_copy(struct intel_handover *handover, u16 rid, u64 top,
 void intel_handover_clear(struct intel_handover *handover, u16 rid)
 {
 	set_entry(handover, rid, 0, 0);
+}
+
+/**
+ * intel_handover_clear_device - Undo intel_handover_add_device()
+ * @handover: The tables
+ * @device: Bus, device and function of the device, whose requester IDs have been
+ *          cleared
+ *
+ * Does nothing in legacy mode.
+ *
+ * Context: The handover tables are not in use by hardware. May sleep.
+ */
+void intel_handover_clear_device(struct intel_handover *handover, u16 device)
+{
+	struct handover_dir *dir = find_dir(handover, device);
+
+	if (dir)
+		free_dir(dir);
 }
 
 /*

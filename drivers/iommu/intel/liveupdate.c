@@ -51,12 +51,39 @@ static struct intel_liveupdate_ser *record;
 /* Set from the freeze on: a kexec keeps the units of handover_units on */
 static bool frozen;
 
-/* Calls @fn for the requester ID of a device and for each of its DMA aliases */
-static int walk_rids(struct intel_preserved *preserved,
-		     int (*fn)(struct pci_dev *pdev, u16 alias, void *data),
-		     void *data)
+struct rid_walk {
+	struct device *dev;
+	bool own;
+	int (*fn)(u16 rid, void *data);
+	void *data;
+};
+
+static int walk_rid(struct pci_dev *pdev, u16 rid, void *opaque)
 {
-	return pci_for_each_dma_alias(to_pci_dev(preserved->dev), fn, data);
+	struct rid_walk *walk = opaque;
+
+	if (walk->own && &pdev->dev != walk->dev)
+		return 0;
+	return walk->fn(rid, walk->data);
+}
+
+/*
+ * Calls @fn for the requester ID of a device and for each of its DMA aliases. In
+ * scalable mode the driver makes no context entries for those of bridges, see
+ * intel_pasid_setup_sm_context().
+ */
+static int walk_rids(struct intel_preserved *preserved,
+		     int (*fn)(u16 rid, void *data), void *data)
+{
+	struct device_domain_info *info = dev_iommu_priv_get(preserved->dev);
+	struct rid_walk walk = {
+		.dev = preserved->dev,
+		.own = sm_supported(info->iommu),
+		.fn = fn,
+		.data = data,
+	};
+
+	return pci_for_each_dma_alias(to_pci_dev(preserved->dev), walk_rid, &walk);
 }
 
 static struct intel_handover *find_handover(struct device *dev)
@@ -76,25 +103,16 @@ static struct intel_handover *find_handover(struct device *dev)
  * @ser: The preserved domain that is attached to it
  *
  * Context: iommu_liveupdate_rwsem held for write.
- * Return: 0, -EOPNOTSUPP if the device or its unit is in a mode that is not
- * carried, -ENOMEM.
+ * Return: 0, -EOPNOTSUPP if the device uses the requester ID of another one,
+ * -ENOMEM.
  */
 int intel_iommu_preserve_device(struct device *dev,
 				const struct iommu_domain_ser *ser)
 {
-	struct device_domain_info *info = dev_iommu_priv_get(dev);
 	struct intel_preserved *preserved;
 
-	if (sm_supported(info->iommu)) {
-		dev_warn(dev, "live update: scalable mode is not preserved\n");
-		return -EOPNOTSUPP;
-	}
 	if (dev_is_real_dma_subdevice(dev)) {
 		dev_warn(dev, "live update: DMA of this device comes from another one, it cannot be preserved\n");
-		return -EOPNOTSUPP;
-	}
-	if (info->ats_supported) {
-		dev_warn(dev, "live update: ATS is in use, it cannot be preserved\n");
 		return -EOPNOTSUPP;
 	}
 
@@ -109,9 +127,9 @@ int intel_iommu_preserve_device(struct device *dev,
 	return 0;
 }
 
-static int clear_rid(struct pci_dev *pdev, u16 alias, void *data)
+static int clear_rid(u16 rid, void *data)
 {
-	intel_handover_clear(data, alias);
+	intel_handover_clear(data, rid);
 	return 0;
 }
 
@@ -135,29 +153,32 @@ void intel_iommu_unpreserve_device(struct device *dev)
 		if (preserved->dev != dev)
 			continue;
 		handover = find_handover(dev);
-		if (handover)
+		if (handover) {
 			walk_rids(preserved, clear_rid, handover);
+			intel_handover_clear_device(handover, pci_dev_id(to_pci_dev(dev)));
+		}
 		list_del(&preserved->list);
 		kfree(preserved);
 		return;
 	}
 }
 
-static int count_rid(struct pci_dev *pdev, u16 alias, void *data)
+static int count_rid(u16 rid, void *data)
 {
 	++*(u32 *)data;
 	return 0;
 }
 
-static int add_rid(struct pci_dev *pdev, u16 alias, void *data)
+static int add_rid(u16 rid, void *data)
 {
-	return intel_handover_add(data, alias);
+	return intel_handover_add(data, rid);
 }
 
 static int build_tables(struct intel_preserved *preserved)
 {
 	struct device_domain_info *info = dev_iommu_priv_get(preserved->dev);
 	struct intel_handover *handover;
+	int ret;
 
 	handover = find_handover(preserved->dev);
 	if (!handover) {
@@ -166,7 +187,10 @@ static int build_tables(struct intel_preserved *preserved)
 			return PTR_ERR(handover);
 		list_add_tail(&handover->list, &handover_units);
 	}
-	return walk_rids(preserved, add_rid, handover);
+	ret = walk_rids(preserved, add_rid, handover);
+	if (ret || !sm_supported(info->iommu))
+		return ret;
+	return intel_handover_add_device(handover, info);
 }
 
 static void free_all(void)
@@ -191,32 +215,78 @@ struct copy_rid_data {
 	u16 device;
 };
 
-static int copy_rid(struct pci_dev *pdev, u16 alias, void *opaque)
+static int copy_rid(u16 rid, void *opaque)
 {
 	struct copy_rid_data *data = opaque;
 	struct intel_rid_ser *ser;
 
 	/* A device may be an alias of itself */
 	for (ser = data->first; ser < data->ser; ser++)
-		if (ser->unit == data->handover->index && ser->rid == alias)
+		if (ser->unit == data->handover->index && ser->rid == rid)
 			return 0;
 
 	memset(data->ser, 0, sizeof(*data->ser));
 	data->ser->unit = data->handover->index;
 	data->ser->device = data->device;
-	return intel_handover_copy(data->handover, alias, data->top,
+	return intel_handover_copy(data->handover, rid, data->top,
 				   data->ser++);
+}
+
+/* Returns where the next records go, or an ERR_PTR() */
+static void *copy_rids(struct intel_rid_ser *first)
+{
+	struct copy_rid_data data = { .first = first, .ser = first };
+	struct intel_preserved *preserved;
+	int ret;
+
+	list_for_each_entry(preserved, &preserved_devices, list) {
+		data.handover = find_handover(preserved->dev);
+		data.top = preserved->top;
+		data.device = pci_dev_id(to_pci_dev(preserved->dev));
+		ret = walk_rids(preserved, copy_rid, &data);
+		if (ret) {
+			dev_err(preserved->dev, "live update: its context entry is not for the preserved domain: %pe\n",
+				ERR_PTR(ret));
+			return ERR_PTR(ret);
+		}
+	}
+	return data.ser;
+}
+
+static void *copy_pasids(struct intel_pasid_ser *ser)
+{
+	struct device_domain_info *info;
+	struct intel_preserved *preserved;
+	struct intel_handover *handover;
+	int ret;
+
+	list_for_each_entry(preserved, &preserved_devices, list) {
+		info = dev_iommu_priv_get(preserved->dev);
+		handover = find_handover(preserved->dev);
+		if (!sm_supported(info->iommu))
+			continue;
+		memset(ser, 0, sizeof(*ser));
+		ser->unit = handover->index;
+		ret = intel_handover_copy_pasid(handover, info, preserved->top,
+						ser++);
+		if (ret) {
+			dev_err(preserved->dev, "live update: its PASID table entry is not for the preserved domain: %pe\n",
+				ERR_PTR(ret));
+			return ERR_PTR(ret);
+		}
+	}
+	return ser;
 }
 
 /* Bring the handover tables and the record up to what is live now */
 static int refresh(void)
 {
 	struct intel_unit_ser *units = (struct intel_unit_ser *)(record + 1);
-	struct copy_rid_data data = {};
 	struct intel_preserved *preserved;
 	struct intel_handover *handover;
+	struct intel_pasid_ser *pasids;
 	struct intel_rid_ser *rids;
-	int ret;
+	void *end;
 
 	/* Devices may have been dropped since their unit got its tables */
 	list_for_each_entry(handover, &handover_units, list)
@@ -233,29 +303,23 @@ static int refresh(void)
 			.reg_phys = handover->iommu->reg_phys,
 			.root = virt_to_phys(handover->root),
 			.segment = handover->iommu->segment,
+			.scalable = sm_supported(handover->iommu),
 		};
 	}
 
 	rids = (struct intel_rid_ser *)&units[record->nr_units];
-	data.first = rids;
-	data.ser = rids;
-	list_for_each_entry(preserved, &preserved_devices, list) {
-		data.handover = find_handover(preserved->dev);
-		data.top = preserved->top;
-		data.device = pci_dev_id(to_pci_dev(preserved->dev));
-		ret = walk_rids(preserved, copy_rid, &data);
-		if (ret) {
-			dev_err(preserved->dev, "live update: its context entry is not for the preserved domain: %pe\n",
-				ERR_PTR(ret));
-			return ret;
-		}
-	}
+	pasids = copy_rids(rids);
+	if (IS_ERR(pasids))
+		return PTR_ERR(pasids);
+	end = copy_pasids(pasids);
+	if (IS_ERR(end))
+		return PTR_ERR(end);
 
-	record->nr_rids = data.ser - rids;
+	record->nr_rids = (struct intel_rid_ser *)pasids - rids;
+	record->nr_pasids = (struct intel_pasid_ser *)end - pasids;
 	record->version = INTEL_LIVEUPDATE_VERSION;
-	record->length = (void *)data.ser - (void *)record;
-	record->arrays_crc = crc32_le(~0, (void *)units,
-				      (void *)data.ser - (void *)units);
+	record->length = end - (void *)record;
+	record->arrays_crc = crc32_le(~0, (void *)units, end - (void *)units);
 	record->crc = crc32_le(~0, (void *)record, offsetof(typeof(*record), crc));
 	return 0;
 }
@@ -276,7 +340,7 @@ static void warn_direct_regions(void)
 static int intel_liveupdate_prepare(struct liveupdate_subsystem *ss, u64 *data)
 {
 	struct intel_preserved *preserved;
-	u32 nr_units = 0, nr_rids = 0;
+	u32 nr_units = 0, nr_rids = 0, nr_pasids = 0;
 	struct intel_handover *handover;
 	int ret;
 
@@ -293,13 +357,15 @@ static int intel_liveupdate_prepare(struct liveupdate_subsystem *ss, u64 *data)
 		if (ret)
 			goto err_free;
 		walk_rids(preserved, count_rid, &nr_rids);
+		nr_pasids++;
 	}
 	list_for_each_entry(handover, &handover_units, list)
 		nr_units++;
 
 	record = kho_alloc_preserve(sizeof(*record) +
 				    nr_units * sizeof(struct intel_unit_ser) +
-				    nr_rids * sizeof(struct intel_rid_ser));
+				    nr_rids * sizeof(struct intel_rid_ser) +
+				    nr_pasids * sizeof(struct intel_pasid_ser));
 	if (IS_ERR(record)) {
 		ret = PTR_ERR(record);
 		record = NULL;

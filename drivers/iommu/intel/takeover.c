@@ -13,7 +13,7 @@
  * To take over, the entries are rewritten (entry.c). When the last inherited
  * entry with the id is gone the domain owns it.
  *
- * Locking: &intel_inherited_rid.staged and &iommu_domain_info.staged are protected
+ * Locking: &intel_inherited_entry.staged and &iommu_domain_info.staged are protected
  * by &intel_iommu.did_lock. Everything here is called with the mutex of the
  * device's group, so that its attachments stay.
  */
@@ -26,77 +26,83 @@
 #include "entry.h"
 #include "iommu.h"
 #include "liveupdate.h"
+#include "pasid.h"
 
-#define CONTEXT_WORDS	(sizeof(struct context_entry) / sizeof(u64))
+/* As many as an entry can have */
+#define MAX_WORDS	(sizeof(struct pasid_entry) / sizeof(u64))
 
 /**
- * struct context_writer - Replaces a context entry in legacy mode
+ * struct inherited_writer - Replaces an inherited entry
  * @writer: For entry.c
- * @iommu: The unit
- * @rid: The requester ID
- * @did: The domain id in the entry, which stays
+ * @info: The device
+ * @entry: The inherited entry
  */
-struct context_writer {
+struct inherited_writer {
 	struct intel_entry_writer writer;
-	struct intel_iommu *iommu;
-	u16 rid;
-	u16 did;
+	struct device_domain_info *info;
+	const struct intel_inherited_entry *entry;
 };
 
-static struct context_writer *to_context_writer(struct intel_entry_writer *writer)
+static struct inherited_writer *to_inherited_writer(struct intel_entry_writer *writer)
 {
-	return container_of(writer, struct context_writer, writer);
+	return container_of(writer, struct inherited_writer, writer);
 }
 
-static void context_store(struct intel_entry_writer *writer, u64 *word, u64 val)
+static void inherited_store(struct intel_entry_writer *writer, u64 *word, u64 val)
 {
 	WRITE_ONCE(*word, val);
-	__iommu_flush_cache(to_context_writer(writer)->iommu, word, sizeof(*word));
+	__iommu_flush_cache(to_inherited_writer(writer)->info->iommu, word,
+			    sizeof(*word));
 }
 
-static void context_invalidate(struct intel_entry_writer *writer)
+static void inherited_invalidate(struct intel_entry_writer *writer)
 {
-	struct context_writer *cw = to_context_writer(writer);
-	struct intel_iommu *iommu = cw->iommu;
+	struct inherited_writer *iw = to_inherited_writer(writer);
 
-	iommu_flush_write_buffer(iommu);
-	iommu->flush.flush_context(iommu, cw->did, cw->rid, DMA_CCMD_MASK_NOBIT,
-				   DMA_CCMD_DEVICE_INVL);
-	iommu->flush.flush_iotlb(iommu, cw->did, 0, 0, DMA_TLB_DSI_FLUSH);
+	intel_inherited_invalidate(iw->info->iommu, iw->entry, iw->info);
 }
 
-static const struct intel_entry_writer_ops context_writer_ops = {
-	.store = context_store,
-	.invalidate = context_invalidate,
+static const struct intel_entry_writer_ops inherited_writer_ops = {
+	.store = inherited_store,
+	.invalidate = inherited_invalidate,
 };
 
+/* The entry that the domain would have for the device, with the inherited id */
 static void target_entry(struct dmar_domain *domain,
 			 struct device_domain_info *info,
-			 const struct intel_inherited_rid *rid,
-			 struct context_entry *target)
+			 const struct intel_inherited_entry *entry, u64 *target)
 {
-	domain_context_entry(domain, rid->did, info->ats_supported, target);
-	context_set_present(target);
+	struct context_entry context = {};
+
+	lockdep_assert_held(&info->iommu->lock);
+
+	if (sm_supported(info->iommu)) {
+		domain_pasid_entry(domain, info->iommu, entry->did,
+				   (struct pasid_entry *)target);
+		return;
+	}
+	domain_context_entry(domain, entry->did, info->ats_supported, &context);
+	context_set_present(&context);
+	target[0] = context.lo;
+	target[1] = context.hi;
 }
 
 /* Is the entry live, and different from the domain's in its page table only? */
 static int check_entry(struct dmar_domain *domain,
 		       struct device_domain_info *info,
-		       const struct intel_inherited_rid *rid)
+		       const struct intel_inherited_entry *entry)
 {
 	struct intel_iommu *iommu = info->iommu;
-	struct context_entry *live, target;
-	int ret = -ENODATA;
+	u64 target[MAX_WORDS];
+	int ret;
 
-	if (!rid->present)
+	if (!entry->present)
 		return -ENODATA;
 
-	target_entry(domain, info, rid, &target);
 	spin_lock(&iommu->lock);
-	live = iommu_context_addr(iommu, PCI_BUS_NUM(rid->rid), rid->rid & 0xff, 0);
-	if (live)
-		ret = intel_entry_replaceable(&live->lo, &target.lo,
-					      CONTEXT_WORDS);
+	target_entry(domain, info, entry, target);
+	ret = intel_entry_replaceable(entry->live, target,
+				      intel_inherited_words(iommu));
 	spin_unlock(&iommu->lock);
 	return ret < 0 ? ret : 0;
 }
@@ -107,7 +113,7 @@ static const char *find_clash(struct dmar_domain *domain,
 {
 	struct intel_inherited *inherited = info->iommu->inherited;
 	struct iommu_domain_info *did_info;
-	struct intel_inherited_rid *rid;
+	struct intel_inherited_entry *entry;
 
 	did_info = xa_load(&domain->iommu_array, info->iommu->seq_id);
 	if (did_info && !did_info->staged)
@@ -115,9 +121,10 @@ static const char *find_clash(struct dmar_domain *domain,
 	if (did_info && did_info->did != did)
 		return "is staged for a device that had another domain";
 
-	for (rid = inherited->rids; rid < inherited->rids + inherited->nr; rid++)
-		if (rid->device != info_devid(info) && rid->present &&
-		    rid->did == did && rid->staged && rid->staged != domain)
+	for (entry = inherited->entries;
+	     entry < inherited->entries + inherited->nr; entry++)
+		if (entry->device != info_devid(info) && entry->present &&
+		    entry->did == did && entry->staged && entry->staged != domain)
 			return "differs from that of a device that shared its domain";
 	return NULL;
 }
@@ -125,14 +132,14 @@ static const char *find_clash(struct dmar_domain *domain,
 static int check_entries(struct dmar_domain *domain,
 			 struct device_domain_info *info, u16 *did)
 {
-	struct intel_inherited_rid *rid;
+	struct intel_inherited_entry *entry;
 	int ret = -ENODATA;
 
-	for_each_inherited_rid(rid, info->iommu->inherited, info_devid(info)) {
-		ret = check_entry(domain, info, rid);
+	for_each_inherited_entry(entry, info->iommu->inherited, info_devid(info)) {
+		ret = check_entry(domain, info, entry);
 		if (ret)
 			return ret;
-		*did = rid->did;
+		*did = entry->did;
 	}
 	return ret;
 }
@@ -166,23 +173,23 @@ static int get_staged_did(struct dmar_domain *domain, struct intel_iommu *iommu,
 static void set_staged(struct device_domain_info *info,
 		       struct dmar_domain *old, struct dmar_domain *staged)
 {
-	struct intel_inherited_rid *rid;
+	struct intel_inherited_entry *entry;
 
-	for_each_inherited_rid(rid, info->iommu->inherited, info_devid(info))
-		if (!old || rid->staged == old)
-			rid->staged = staged;
+	for_each_inherited_entry(entry, info->iommu->inherited, info_devid(info))
+		if (!old || entry->staged == old)
+			entry->staged = staged;
 }
 
 /**
  * intel_iommu_stage - Prepare a domain to take over from a restored one
- * @domain: A second stage domain
+ * @domain: A domain with a page table
  * @dev: A device that a restored domain is attached to
  *
  * Context: iommu_liveupdate_rwsem held for read, mutex of the device's group.
  * Return: 0, or, with a line in the log: -EINVAL if the entry of @dev would not
  * differ in the page table only, or if @domain cannot have the domain id.
- * -EINVAL also if @domain does not suit the unit, -EOPNOTSUPP if it handles I/O
- * page faults, -ENODATA if the device does not use its inherited entry any
+ * -EINVAL also if @domain does not suit the unit, -EOPNOTSUPP if it is for the other
+ * stage or handles I/O page faults, -ENODATA if the device does not use its inherited entry any
  * more, -ENOMEM.
  */
 int intel_iommu_stage(struct iommu_domain *domain, struct device *dev)
@@ -199,6 +206,11 @@ int intel_iommu_stage(struct iommu_domain *domain, struct device *dev)
 		return ret;
 	if (domain->iopf_handler)
 		return -EOPNOTSUPP;
+	if (info->domain && intel_domain_is_fs_paging(dmar_domain) !=
+			    intel_domain_is_fs_paging(info->domain)) {
+		dev_warn(dev, "live update: a domain for the other stage cannot take over\n");
+		return -EOPNOTSUPP;
+	}
 
 	scoped_guard(mutex, &iommu->did_lock) {
 		ret = check_entries(dmar_domain, info, &did);
@@ -245,33 +257,26 @@ void intel_iommu_unstage(struct iommu_domain *domain, struct device *dev)
 
 static int replace_entry(struct dmar_domain *domain,
 			 struct device_domain_info *info,
-			 const struct intel_inherited_rid *rid)
+			 const struct intel_inherited_entry *entry)
 {
-	struct context_writer cw = {
-		.writer.ops = &context_writer_ops,
-		.iommu = info->iommu,
-		.rid = rid->rid,
-		.did = rid->did,
+	struct inherited_writer iw = {
+		.writer.ops = &inherited_writer_ops,
+		.info = info,
+		.entry = entry,
 	};
-	struct context_entry *live, target;
-	int ret = -ENODATA;
+	u64 target[MAX_WORDS];
 
-	target_entry(domain, info, rid, &target);
-	spin_lock(&info->iommu->lock);
-	live = iommu_context_addr(info->iommu, PCI_BUS_NUM(rid->rid),
-				  rid->rid & 0xff, 0);
-	if (live)
-		ret = intel_entry_replace(&cw.writer, &live->lo, &target.lo,
-					  CONTEXT_WORDS);
-	spin_unlock(&info->iommu->lock);
-	return ret;
+	guard(spinlock)(&info->iommu->lock);
+	target_entry(domain, info, entry, target);
+	return intel_entry_replace(&iw.writer, entry->live, target,
+				   intel_inherited_words(info->iommu));
 }
 
 /* All cached translations come from the new page table after this */
 static int replace_entries(struct dmar_domain *domain,
 			   struct device_domain_info *info)
 {
-	struct intel_inherited_rid *rid;
+	struct intel_inherited_entry *entry;
 	u16 did;
 	int ret;
 
@@ -280,13 +285,13 @@ static int replace_entries(struct dmar_domain *domain,
 	if (ret)
 		return ret;
 
-	for_each_inherited_rid(rid, info->iommu->inherited, info_devid(info)) {
+	for_each_inherited_entry(entry, info->iommu->inherited, info_devid(info)) {
 		/* Nobody but us, with did_lock held, changes inherited entries */
-		if (WARN_ON(replace_entry(domain, info, rid)))
+		if (WARN_ON(replace_entry(domain, info, entry)))
 			continue;
-		rid->present = false;
-		rid->staged = NULL;
-		intel_inherited_put_did(info->iommu, domain, rid->did);
+		entry->present = false;
+		entry->staged = NULL;
+		intel_inherited_put_did(info->iommu, domain, entry->did);
 	}
 	return 0;
 }

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# The tests of live updates and running devices once more, with units in scalable mode:
+# second stage with the QEMU of the distribution (sm) and a newer one (ss), first stage
+# with a newer one (fs). TEST@MODE is TEST of another area in this mode (use_mode in
+# scripts/testlib.sh). Options of the unit that do not go with a mode, as caching mode,
+# take turns, so that each is in several tests; --matrix has all of them with all.
+
+area modes "live updates in scalable mode"
+
+declare -A mode_options=(
+	[legacy]="caching-mode=on,device-iotlb=on,aw-bits=48 caching-mode=on,aw-bits=39 device-iotlb=on,aw-bits=48"
+	[sm]="caching-mode=on,aw-bits=48 device-iotlb=on,aw-bits=39 caching-mode=on,device-iotlb=on,aw-bits=39 aw-bits=48"
+	[ss]="device-iotlb=on,aw-bits=48 caching-mode=on,aw-bits=39 aw-bits=39 caching-mode=on,device-iotlb=on,aw-bits=48"
+	# The one width that QEMU has there
+	[fs]="caching-mode=on device-iotlb=on caching-mode=on,device-iotlb=on caching-mode=off"
+)
+declare -A mode_name=(
+	[legacy]="legacy mode"
+	[sm]="scalable mode"
+	[ss]="second stage, newer QEMU"
+	[fs]="first stage, newer QEMU"
+)
+
+# What every mode has to pass in CI.
+mode_tests=(
+	jump never_off cancel refuse freeze damaged killed_held liveupdate_off intel_iommu_off
+	base_fails takeover_port many closed moved frames frames_port
+)
+# What takes longer, once in some mode.
+long_tests=(frames_chain@fs repeat@ss takeover_module@fs debug_cancel@fs
+	    debug_takeover@sm debug_many@fs debug_closed@ss debug_frames@fs)
+
+# promise_of TEST: what it says in its own area
+# shellcheck disable=SC2154 # scripts/test has it
+promise_of()
+{
+	local t
+
+	for t in "${tests[@]}"; do
+		if [[ ${t%%@*} == e2e.$1 || ${t%%@*} == dma.$1 ]]; then
+			printf '%s\n' "${promise[$t]}"
+			return
+		fi
+	done
+	die "no area has a test $1"
+}
+
+# in_mode TEST KIND NR: with the option set NR of KIND
+in_mode()
+{
+	local sets
+
+	read -r -a sets <<<"${mode_options[$2]}"
+	test_case "$1@$2:${sets[$3 % ${#sets[@]}]}" "${mode_name[$2]}: $(promise_of "$1")"
+}
+
+nr=0
+for kind in sm ss fs; do
+	test_case "ats@$kind:device-iotlb=on" "${mode_name[$kind]}: $(promise_of ats)"
+	for name in "${mode_tests[@]}"; do
+		in_mode "$name" "$kind" "$nr"
+		nr=$((nr + 1))
+	done
+done
+for name in "${long_tests[@]}"; do
+	in_mode "${name%@*}" "${name#*@}" "$nr"
+	nr=$((nr + 1))
+done
+
+for kind in legacy sm ss fs; do
+	read -r -a sets <<<"${mode_options[$kind]}"
+	for options in "${sets[@]}"; do
+		for name in "${mode_tests[@]}" "${long_tests[@]%@*}"; do
+			[[ -z ${promise[modes.$name@$kind:$options]:-} ]] || continue
+			test_case --when matrix "$name@$kind:$options" \
+				"${mode_name[$kind]}: $(promise_of "$name")"
+		done
+	done
+done
+unset nr kind name sets options
+
+# --- the next kernel is told to use another mode ----------------------------------------
+
+# next_mode NEXT OPTIONS: what follows says how the unit was, and stays
+next_mode()
+{
+	live options "ilu.next=$1" --tag "next-$1"
+	guest_all_kept
+	guest_kept "DMA of the preserved device lands in the preserved memfd"
+	never_off
+	! in_test "vtd_dmar_fault sid $DEV_SID .* addr 0x42" || fail "the preserved device's DMA faulted"
+	other_faults
+	no_splat
+}
+
+test_case sm_to_legacy@sm "a next kernel with sm_off goes on in scalable mode"
+t_sm_to_legacy()
+{
+	next_mode intel_iommu=sm_off
+	console_has 'live update: scalable mode stays on'
+}
+
+test_case fs_to_legacy@fs "the same with first stage tables"
+t_fs_to_legacy() { t_sm_to_legacy; }
+
+test_case legacy_to_sm@legacy:x-scalable-mode=on "a next kernel with sm_on goes on in legacy mode"
+t_legacy_to_sm()
+{
+	next_mode intel_iommu=sm_on
+	console_has 'live update: scalable mode stays off'
+}
