@@ -569,7 +569,7 @@ MODE_SCALABLE=0
 # shellcheck disable=SC2034
 use_mode()
 {
-	local kind="${1%%:*}" options=intremap=on more="${1#*:}" qemu
+	local kind="${1%%:*}" options=intremap=on more="${1#*:}" program
 
 	[[ $1 == *:* ]] || more=
 	MODE_TAG="${1//[^a-z0-9]/-}"
@@ -584,7 +584,7 @@ use_mode()
 	MODE_APPEND="intel_iommu=sm_$( ((MODE_SCALABLE)) && echo on || echo off)"
 	MODE_VM=(--iommu "$options${more:+,$more}")
 	if [[ $kind == [sf]s ]]; then
-		qemu="$("$TOP/scripts/qemu")" || return 1
-		MODE_VM+=(--qemu "$qemu")
+		program="$("$TOP/scripts/qemu")" || return 1
+		MODE_VM+=(--qemu "$program")
 	fi
 }

@@ -252,6 +252,25 @@ t_ats()
 	no_splat
 }
 
+test_case ats_off@legacy:device-iotlb=on "a device with ATS is blocked by a next kernel without it"
+t_ats_off()
+{
+	running ats ats-off "ilu.dev=0000:01:00.0 ilu.end=noats" "${ATS_RNG[@]}"
+	guest_all_kept
+	in_test "vtd_dmar_fault sid 0x100 " || fail "the device's DMA was not blocked"
+	never_off
+	no_splat
+}
+
+test_case ats_reset@legacy:device-iotlb=on "a device with ATS that VFIO resets before FINISH can be attached at once"
+t_ats_reset()
+{
+	running ats ats-reset "ilu.dev=0000:01:00.0 ilu.end=reset" "${ATS_RNG[@]}"
+	guest_all_kept
+	never_off
+	no_splat
+}
+
 # --- with everything that complains ------------------------------------------------------
 
 test_case debug_frames "lockdep and KASAN have no complaint while frames come in"

@@ -58,7 +58,9 @@ in_mode()
 
 nr=0
 for kind in sm ss fs; do
-	test_case "ats@$kind:device-iotlb=on" "${mode_name[$kind]}: $(promise_of ats)"
+	for name in ats ats_off ats_reset; do
+		test_case "$name@$kind:device-iotlb=on" "${mode_name[$kind]}: $(promise_of "$name")"
+	done
 	for name in "${mode_tests[@]}"; do
 		in_mode "$name" "$kind" "$nr"
 		nr=$((nr + 1))
@@ -80,6 +82,46 @@ for kind in legacy sm ss fs; do
 	done
 done
 unset nr kind name sets options
+
+# --- PASIDs, which an edu device has in the kernel with tests/pasid/edu.patch ---------------
+
+# pasids TAG APPEND [OPTIONS of run_guest and scripts/vm]
+pasids()
+{
+	local tag="$1" append="$2"
+
+	shift 2
+	if [[ $MODE_TAG == sm-* ]]; then
+		append+=" ilu.dma=1 ilu.rid_pasid=1"
+	else
+		append+=" ilu.second=70"
+	fi
+	running pasid "$tag" "$append" "$@"
+	guest_all_kept
+	never_off
+	no_splat
+}
+
+test_case pasid@sm:x-pasid-mode=on "DMA with a PASID goes on, and the PASID's own page table takes over"
+test_case pasid@ss:pasid-bits=16,caching-mode=on "PASIDs are handed over, and a page table takes over for each (second stage)"
+test_case pasid@fs:pasid-bits=16 "PASIDs are handed over, and a page table takes over for each (first stage)"
+t_pasid()
+{
+	pasids pasid "" --kernel pasid
+	guest_kept "FINISH with one page of a PASID missing is refused"
+	guest_kept "the page table of a PASID took over"
+}
+
+test_case pasid_unclaimed@sm:x-pasid-mode=on,caching-mode=on "DMA with a PASID to which nothing is attached again is blocked"
+test_case pasid_unclaimed@fs:pasid-bits=16 "a PASID to which nothing is attached again has no entry (first stage)"
+t_pasid_unclaimed()
+{
+	pasids pasid-unclaimed ilu.end=unclaimed --kernel pasid
+	guest_kept "a PASID for which nothing is attached is revoked"
+}
+
+test_case debug_pasid@ss:pasid-bits=16 "lockdep and KASAN have no complaint about PASIDs"
+t_debug_pasid() { pasids debug-pasid "$DEBUG_APPEND" --kernel debug "${DEBUG_VM[@]}"; }
 
 # --- the next kernel is told to use another mode ----------------------------------------
 

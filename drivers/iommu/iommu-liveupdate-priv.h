@@ -29,14 +29,14 @@ struct iommu_restored_domain {
 };
 
 /**
- * struct iommu_restored_device - A device that kept translating
+ * struct iommu_restored_device - A device, or a PASID of it, that kept translating
  * @list: Entry in iommu_restored_devices
  * @ser: Copy of its record
  * @rdom: The domain it translates with, NULL if that has no usable record
  * @dev: The device, NULL before it is probed and after it is removed
  * @blocked: The device is here, and does not translate with @rdom
- * @verified: Staged for the device, and found to translate as @rdom does
- * @left: Was staged for the device, and could not take over
+ * @verified: Staged for it, and found to translate as @rdom does
+ * @left: Was staged for it, and could not take over
  */
 struct iommu_restored_device {
 	struct list_head list;
@@ -57,27 +57,41 @@ extern struct list_head iommu_restored_domains;
 extern struct list_head iommu_restored_devices;
 bool iommu_liveupdate_needs(struct device *dev, struct pci_dev *removed);
 struct iommu_restored_domain *iommu_restored_find_domain(u32 id);
-struct iommu_restored_device *iommu_restored_find_device(struct device *dev);
+struct iommu_restored_device *iommu_restored_find_device(struct device *dev,
+							 ioasid_t pasid);
 struct iommu_domain *iommu_restored_device_probe(struct device *dev);
+void iommu_restored_pasids_probe(struct device *dev);
 void iommu_restored_device_blocked(struct device *dev);
+void iommu_restored_device_reset(struct device *dev);
 bool iommu_restored_device_gone(struct device *dev);
 bool iommu_restored_pending(void);
 bool iommu_restored_needs(struct pci_dev *pdev);
 
 /* liveupdate-finish.c */
 bool iommu_restored_may_claim(struct device *dev, void *owner);
-bool iommu_restored_may_stage(struct device *dev);
+bool iommu_restored_may_stage(struct device *dev, ioasid_t pasid);
+bool iommu_restored_pasid(struct device *dev, ioasid_t pasid);
 
 /* liveupdate.c */
-void iommu_preserved_device_lost(struct device *dev);
+void iommu_preserved_device_lost(struct device *dev, ioasid_t pasid);
 
 /* iommu.c */
-int iommu_group_begin_preserved(struct device *dev, struct iommu_domain *domain);
+int iommu_group_begin_preserved(struct device *dev, ioasid_t pasid,
+				struct iommu_domain *domain);
 void iommu_group_end_preserved(struct device *dev);
-bool iommu_group_has_staged(struct device *dev, struct iommu_domain *domain);
-int iommu_group_take_over(struct device *dev, struct iommu_domain *domain);
+bool iommu_group_has_staged(struct device *dev, ioasid_t pasid,
+			    struct iommu_domain *domain);
+int iommu_group_take_over(struct device *dev, ioasid_t pasid,
+			  struct iommu_domain *domain,
+			  struct iommu_domain *restored);
 struct iommu_domain *iommu_group_end_restored(struct device *dev);
-void iommu_group_attach_staged(struct device *dev, struct iommu_domain *domain);
+struct iommu_domain *iommu_group_end_restored_pasid(struct device *dev,
+						    ioasid_t pasid,
+						    struct iommu_domain *restored);
+void iommu_group_attach_staged(struct device *dev, ioasid_t pasid,
+			       struct iommu_domain *domain);
+void iommu_remove_dev_pasid(struct device *dev, ioasid_t pasid,
+			    struct iommu_domain *domain);
 
 #else /* CONFIG_IOMMU_LIVEUPDATE */
 
@@ -86,7 +100,15 @@ static inline struct iommu_domain *iommu_restored_device_probe(struct device *de
 	return NULL;
 }
 
+static inline void iommu_restored_pasids_probe(struct device *dev)
+{
+}
+
 static inline void iommu_restored_device_blocked(struct device *dev)
+{
+}
+
+static inline void iommu_restored_device_reset(struct device *dev)
 {
 }
 
@@ -100,12 +122,17 @@ static inline bool iommu_restored_may_claim(struct device *dev, void *owner)
 	return false;
 }
 
-static inline bool iommu_restored_may_stage(struct device *dev)
+static inline bool iommu_restored_may_stage(struct device *dev, ioasid_t pasid)
 {
 	return false;
 }
 
-static inline void iommu_preserved_device_lost(struct device *dev)
+static inline bool iommu_restored_pasid(struct device *dev, ioasid_t pasid)
+{
+	return false;
+}
+
+static inline void iommu_preserved_device_lost(struct device *dev, ioasid_t pasid)
 {
 }
 

@@ -82,8 +82,9 @@ EXPORT_SYMBOL_NS_GPL(iommu_restored_domain_set_owner, "IOMMUFD_INTERNAL");
  */
 bool iommu_restored_may_claim(struct device *dev, void *owner)
 {
-	struct iommu_restored_device *rdev = iommu_restored_find_device(dev);
+	struct iommu_restored_device *rdev;
 
+	rdev = iommu_restored_find_device(dev, IOMMU_NO_PASID);
 	if (rdev && rdev->rdom && !rdev->blocked && rdev->rdom->owner == owner)
 		return true;
 
@@ -95,16 +96,30 @@ bool iommu_restored_may_claim(struct device *dev, void *owner)
 
 /**
  * iommu_restored_may_stage - Can another domain be staged for a device?
- * @dev: A device in restored state
+ * @dev: A device
+ * @pasid: A PASID of it, or IOMMU_NO_PASID
  *
  * Context: iommu_liveupdate_rwsem held for read, mutex of the group of @dev.
- * Return: false while the domains of the device are being verified.
+ * Return: true if it is in restored state, and its domains are not being verified.
  */
-bool iommu_restored_may_stage(struct device *dev)
+bool iommu_restored_may_stage(struct device *dev, ioasid_t pasid)
 {
-	struct iommu_restored_device *rdev = iommu_restored_find_device(dev);
+	struct iommu_restored_device *rdev = iommu_restored_find_device(dev, pasid);
 
 	return rdev && rdev->rdom && !rdev->blocked && !rdev->rdom->finishing;
+}
+
+/**
+ * iommu_restored_pasid - Is a PASID of a device in restored state?
+ * @dev: The device
+ * @pasid: The PASID
+ *
+ * Context: iommu_liveupdate_rwsem held for read, mutex of the group of @dev.
+ * Return: true if it is. What looks attached to it is staged, then.
+ */
+bool iommu_restored_pasid(struct device *dev, ioasid_t pasid)
+{
+	return iommu_restored_find_device(dev, pasid);
 }
 
 /**
@@ -112,7 +127,7 @@ bool iommu_restored_may_stage(struct device *dev)
  * @id: Id of the domain, as iommu_domain_preserve() gave it
  *
  * Context: May sleep. Takes iommu_liveupdate_rwsem for read.
- * Return: How many devices translate with the domain.
+ * Return: How many devices, and PASIDs of devices, translate with the domain.
  */
 unsigned int iommu_restored_domain_devices(u32 id)
 {
@@ -209,24 +224,27 @@ static bool verified_already(struct iommu_restored_device *rdev,
 /**
  * iommu_restored_device_staged - Is a domain staged for a device?
  * @dev: A device
+ * @pasid: A PASID of it, or IOMMU_NO_PASID
  * @domain: The domain
  *
  * Context: May sleep. Takes iommu_liveupdate_rwsem for read.
  * Return: true if @dev is in restored state, and @domain is to take the place of
  * the restored domain.
  */
-bool iommu_restored_device_staged(struct device *dev, struct iommu_domain *domain)
+bool iommu_restored_device_staged(struct device *dev, ioasid_t pasid,
+				  struct iommu_domain *domain)
 {
 	guard(rwsem_read)(&iommu_liveupdate_rwsem);
 
-	return iommu_group_has_staged(dev, domain);
+	return iommu_group_has_staged(dev, pasid, domain);
 }
 EXPORT_SYMBOL_NS_GPL(iommu_restored_device_staged, "IOMMUFD_INTERNAL");
 
 /**
  * iommu_restored_device_verify - Compare what is staged with what is inherited
  * @dev: A device
- * @domain: The domain that is staged for it
+ * @pasid: A PASID of it, or IOMMU_NO_PASID
+ * @domain: The domain that is staged
  *
  * Context: May sleep, for long. Takes iommu_liveupdate_rwsem for write. Between
  * iommu_restored_domain_begin_finish() and its end for the domain of @dev. The
@@ -238,7 +256,8 @@ EXPORT_SYMBOL_NS_GPL(iommu_restored_device_staged, "IOMMUFD_INTERNAL");
  * rights to it, -EBADMSG if the inherited table is damaged there. -EOPNOTSUPP if
  * the tables cannot be compared.
  */
-int iommu_restored_device_verify(struct device *dev, struct iommu_domain *domain)
+int iommu_restored_device_verify(struct device *dev, ioasid_t pasid,
+				 struct iommu_domain *domain)
 {
 	struct iommu_restored_device *rdev;
 	struct iommu_domain *restored;
@@ -246,8 +265,8 @@ int iommu_restored_device_verify(struct device *dev, struct iommu_domain *domain
 	int ret;
 
 	scoped_guard(rwsem_write, &iommu_liveupdate_rwsem) {
-		rdev = iommu_restored_find_device(dev);
-		if (!rdev || !iommu_group_has_staged(dev, domain))
+		rdev = iommu_restored_find_device(dev, pasid);
+		if (!rdev || !iommu_group_has_staged(dev, pasid, domain))
 			return 0;
 		restored = rdev->rdom->domain;
 		if (verified_already(rdev, domain)) {
@@ -258,14 +277,18 @@ int iommu_restored_device_verify(struct device *dev, struct iommu_domain *domain
 
 	ret = domain->ops->covers(domain, restored, &iova);
 	if (ret) {
-		dev_err(dev, "live update: IOVA %#llx %s: %pe\n", (u64)iova,
-			why_not_covered(ret), ERR_PTR(ret));
+		if (pasid == IOMMU_NO_PASID)
+			dev_err(dev, "live update: IOVA %#llx %s: %pe\n", (u64)iova,
+				why_not_covered(ret), ERR_PTR(ret));
+		else
+			dev_err(dev, "live update: PASID %u IOVA %#llx %s: %pe\n",
+				pasid, (u64)iova, why_not_covered(ret), ERR_PTR(ret));
 		return ret;
 	}
 
 	scoped_guard(rwsem_write, &iommu_liveupdate_rwsem) {
 		/* The device may have been removed meanwhile */
-		rdev = iommu_restored_find_device(dev);
+		rdev = iommu_restored_find_device(dev, pasid);
 		if (rdev)
 			rdev->verified = domain;
 	}
@@ -273,16 +296,42 @@ int iommu_restored_device_verify(struct device *dev, struct iommu_domain *domain
 }
 EXPORT_SYMBOL_NS_GPL(iommu_restored_device_verify, "IOMMUFD_INTERNAL");
 
+/* End the inherited translation of a PASID; rwsem held for write */
+static void revoke_pasid(struct iommu_restored_device *rdev)
+{
+	if (rdev->blocked)
+		return;
+	rdev->left = iommu_group_end_restored_pasid(rdev->dev, rdev->ser.pasid,
+						    rdev->rdom->domain);
+	rdev->blocked = true;
+	rdev->verified = NULL;
+	dev_info(rdev->dev, "live update: the inherited translation of PASID %u is revoked\n",
+		 rdev->ser.pasid);
+}
+
 /* Stop the device and end its inherited translation; rwsem held for write */
 static void revoke_device(struct iommu_restored_device *rdev)
 {
+	struct iommu_restored_device *other;
+
 	if (!rdev->dev)
 		return;
+	if (rdev->ser.pasid != IOMMU_NO_PASID) {
+		revoke_pasid(rdev);
+		return;
+	}
 	/*
 	 * What it was doing was meant for the inherited page table. It must not
 	 * run into the domain that comes next.
 	 */
 	pci_clear_master(to_pci_dev(rdev->dev));
+	/* Its PASIDs have the same end, whatever domain they have */
+	list_for_each_entry(other, &iommu_restored_devices, list) {
+		if (other->dev != rdev->dev || other == rdev)
+			continue;
+		revoke_pasid(other);
+		other->rdom = rdev->rdom;
+	}
 	rdev->left = iommu_group_end_restored(rdev->dev);
 	rdev->verified = NULL;
 	dev_info(rdev->dev, "live update: its inherited translation is revoked, it has been stopped\n");
@@ -291,23 +340,29 @@ static void revoke_device(struct iommu_restored_device *rdev)
 /* Nothing of what the device inherited is left; rwsem held for write */
 static void forget_device(struct iommu_restored_device *rdev)
 {
-	if (rdev->left)
-		iommu_group_attach_staged(rdev->dev, rdev->left);
+	struct iommu_domain *left = rdev->left;
+	ioasid_t pasid = rdev->ser.pasid;
+	struct device *dev = rdev->dev;
+
+	/* First, as nothing is attached to what is in the list */
 	list_del(&rdev->list);
 	kfree(rdev);
+	if (left)
+		iommu_group_attach_staged(dev, pasid, left);
 }
 
 /* It has not been detached since it was verified; rwsem held for write */
 static bool can_take_over(struct iommu_restored_device *rdev)
 {
 	return rdev->dev && rdev->verified &&
-	       iommu_group_has_staged(rdev->dev, rdev->verified);
+	       iommu_group_has_staged(rdev->dev, rdev->ser.pasid, rdev->verified);
 }
 
 /* rwsem held for write */
 static void replace_device(struct iommu_restored_device *rdev)
 {
-	int ret = iommu_group_take_over(rdev->dev, rdev->verified);
+	int ret = iommu_group_take_over(rdev->dev, rdev->ser.pasid, rdev->verified,
+					rdev->rdom->domain);
 
 	if (ret) {
 		/* It was blocked for a reset after an error */
@@ -316,7 +371,11 @@ static void replace_device(struct iommu_restored_device *rdev)
 		revoke_device(rdev);
 		return;
 	}
-	dev_info(rdev->dev, "live update: goes on with the page table of this kernel\n");
+	if (rdev->ser.pasid == IOMMU_NO_PASID)
+		dev_info(rdev->dev, "live update: goes on with the page table of this kernel\n");
+	else
+		dev_info(rdev->dev, "live update: PASID %u goes on with the page table of this kernel\n",
+			 rdev->ser.pasid);
 }
 
 /* Nothing uses the domain after this; rwsem held for write */

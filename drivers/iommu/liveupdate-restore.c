@@ -125,35 +125,69 @@ struct iommu_restored_domain *iommu_restored_find_domain(u32 id)
 /**
  * iommu_restored_find_device - Find the record of a device in restored state
  * @dev: The device
+ * @pasid: A PASID of it, or IOMMU_NO_PASID
  *
  * Context: iommu_liveupdate_rwsem held for read.
  * Return: the record, or NULL.
  */
-struct iommu_restored_device *iommu_restored_find_device(struct device *dev)
+struct iommu_restored_device *iommu_restored_find_device(struct device *dev,
+							 ioasid_t pasid)
 {
 	struct iommu_restored_device *rdev;
 
 	list_for_each_entry(rdev, &iommu_restored_devices, list)
-		if (rdev->dev == dev)
+		if (rdev->dev == dev && rdev->ser.pasid == pasid)
 			return rdev;
 	return NULL;
 }
 
-/* The record of a device that is probed for the first time */
+/* Is this the record of a PCI device that is probed for the first time? */
+static bool matches(struct iommu_restored_device *rdev, struct pci_dev *pdev)
+{
+	return !rdev->dev && rdev->ser.bdf == pci_dev_id(pdev) &&
+	       rdev->ser.segment == pci_domain_nr(pdev->bus);
+}
+
 static struct iommu_restored_device *match_restored_device(struct device *dev)
 {
 	struct iommu_restored_device *rdev;
-	struct pci_dev *pdev;
 
 	if (!dev_is_pci(dev))
 		return NULL;
 
-	pdev = to_pci_dev(dev);
 	list_for_each_entry(rdev, &iommu_restored_devices, list)
-		if (!rdev->dev && rdev->ser.bdf == pci_dev_id(pdev) &&
-		    rdev->ser.segment == pci_domain_nr(pdev->bus))
+		if (rdev->ser.pasid == IOMMU_NO_PASID &&
+		    matches(rdev, to_pci_dev(dev)))
 			return rdev;
 	return NULL;
+}
+
+/* The domain that a device, or a PASID of it, translates with, or an ERR_PTR() */
+static struct iommu_domain *restored_domain(struct iommu_restored_device *rdev)
+{
+	const struct iommu_ops *ops = dev_iommu_ops(rdev->dev);
+	struct iommu_domain *domain;
+
+	if (!rdev->rdom) {
+		dev_err(rdev->dev, "live update: no valid record of domain %u\n",
+			rdev->ser.domain_id);
+		return ERR_PTR(-ENODATA);
+	}
+
+	if (rdev->rdom->domain)
+		return rdev->rdom->domain;
+
+	if (!ops->restore_domain)
+		return ERR_PTR(-EOPNOTSUPP);
+
+	domain = ops->restore_domain(rdev->dev, rdev->ser.pasid, &rdev->rdom->ser);
+	if (!IS_ERR(domain)) {
+		domain->type = IOMMU_DOMAIN_UNMANAGED;
+		domain->cookie_type = IOMMU_COOKIE_NONE;
+		domain->owner = ops;
+		rdev->rdom->domain = domain;
+	}
+	return domain;
 }
 
 /**
@@ -170,9 +204,7 @@ static struct iommu_restored_device *match_restored_device(struct device *dev)
  */
 struct iommu_domain *iommu_restored_device_probe(struct device *dev)
 {
-	const struct iommu_ops *ops = dev_iommu_ops(dev);
 	struct iommu_restored_device *rdev;
-	struct iommu_domain *domain;
 	struct pci_dev *pdev;
 
 	/* Devices of other groups may be probed at the same time */
@@ -191,26 +223,45 @@ struct iommu_domain *iommu_restored_device_probe(struct device *dev)
 		return ERR_PTR(-ENXIO);
 	}
 
-	if (!rdev->rdom) {
-		pci_err(pdev, "live update: no valid record of domain %u\n",
-			rdev->ser.domain_id);
-		return ERR_PTR(-ENODATA);
+	return restored_domain(rdev);
+}
+
+/**
+ * iommu_restored_pasids_probe - Attach what the PASIDs of a device translate with
+ * @dev: A device in restored state, whose own restored domain has been attached
+ *
+ * A PASID for which that is not possible is blocked, with a line in the log.
+ *
+ * Context: iommu_liveupdate_rwsem held for read, mutex of the group of @dev.
+ */
+void iommu_restored_pasids_probe(struct device *dev)
+{
+	struct iommu_restored_device *rdev;
+	struct iommu_domain *domain;
+	ioasid_t pasid;
+	int ret;
+
+	guard(mutex)(&restored_probe_lock);
+
+	list_for_each_entry(rdev, &iommu_restored_devices, list) {
+		pasid = rdev->ser.pasid;
+		if (pasid == IOMMU_NO_PASID || !matches(rdev, to_pci_dev(dev)))
+			continue;
+		rdev->dev = dev;
+		domain = restored_domain(rdev);
+		ret = PTR_ERR_OR_ZERO(domain);
+		if (!ret && pasid >= dev->iommu->max_pasids)
+			ret = -EINVAL;
+		if (!ret)
+			ret = domain->ops->set_dev_pasid(domain, dev, pasid, NULL);
+		if (!ret)
+			continue;
+		dev_err(dev, "live update: cannot take over what PASID %u inherited, it is blocked: %pe\n",
+			pasid, ERR_PTR(ret));
+		rdev->blocked = true;
+		if (pasid < dev->iommu->max_pasids)
+			iommu_remove_dev_pasid(dev, pasid, NULL);
 	}
-
-	if (rdev->rdom->domain)
-		return rdev->rdom->domain;
-
-	if (!ops->restore_domain)
-		return ERR_PTR(-EOPNOTSUPP);
-
-	domain = ops->restore_domain(dev, &rdev->rdom->ser);
-	if (!IS_ERR(domain)) {
-		domain->type = IOMMU_DOMAIN_UNMANAGED;
-		domain->cookie_type = IOMMU_COOKIE_NONE;
-		domain->owner = ops;
-		rdev->rdom->domain = domain;
-	}
-	return domain;
 }
 
 /**
@@ -221,10 +272,36 @@ struct iommu_domain *iommu_restored_device_probe(struct device *dev)
  */
 void iommu_restored_device_blocked(struct device *dev)
 {
-	struct iommu_restored_device *rdev = iommu_restored_find_device(dev);
+	struct iommu_restored_device *rdev;
 
+	rdev = iommu_restored_find_device(dev, IOMMU_NO_PASID);
 	if (rdev)
 		rdev->blocked = true;
+}
+
+/* The device is not the one any more that kept translating */
+static void forget_device(struct iommu_restored_device *rdev)
+{
+	rdev->dev = NULL;
+	/* Never match a device that is plugged in here later */
+	rdev->ser.segment = U32_MAX;
+}
+
+/**
+ * iommu_restored_device_reset - A device has nothing any more that it inherited
+ * @dev: A device in restored state, which was blocked for a reset meanwhile
+ *
+ * Context: iommu_liveupdate_rwsem held for read, mutex of the group of @dev.
+ */
+void iommu_restored_device_reset(struct device *dev)
+{
+	struct iommu_restored_device *rdev;
+
+	rdev = iommu_restored_find_device(dev, IOMMU_NO_PASID);
+	if (!rdev)
+		return;
+	dev_info(dev, "live update: has been reset, it does not go on\n");
+	forget_device(rdev);
 }
 
 /**
@@ -239,17 +316,23 @@ void iommu_restored_device_blocked(struct device *dev)
  */
 bool iommu_restored_device_gone(struct device *dev)
 {
-	struct iommu_restored_device *rdev = iommu_restored_find_device(dev);
+	struct iommu_restored_device *rdev;
+	bool found = false;
 
-	if (!rdev)
-		return false;
-
-	pci_clear_master(to_pci_dev(dev));
-	dev_warn(dev, "live update: removed before its live update was finished\n");
-	rdev->dev = NULL;
-	/* Never match a device that is plugged in here later */
-	rdev->ser.segment = U32_MAX;
-	return true;
+	list_for_each_entry(rdev, &iommu_restored_devices, list) {
+		if (rdev->dev != dev)
+			continue;
+		if (rdev->ser.pasid == IOMMU_NO_PASID) {
+			found = true;
+			pci_clear_master(to_pci_dev(dev));
+			dev_warn(dev, "live update: removed before its live update was finished\n");
+		} else if (!rdev->blocked) {
+			iommu_remove_dev_pasid(dev, rdev->ser.pasid,
+					       rdev->rdom->domain);
+		}
+		forget_device(rdev);
+	}
+	return found;
 }
 
 static int __init read_domains(struct kho_block_set *blocks)

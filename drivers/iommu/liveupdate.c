@@ -2,8 +2,8 @@
 /*
  * Preserve the domains and devices that keep translating during a live update.
  *
- * iommufd preserves a domain first and then each device that is attached to
- * it. From then until it is unpreserved a domain is frozen (its page table
+ * iommufd preserves a domain first and then each device, and each PASID of a device,
+ * that is attached to it. From then until it is unpreserved a domain is frozen (its page table
  * refuses map and unmap), and its device cannot be attached to anything else.
  * A detach cannot be refused: it drops the device from the live update.
  *
@@ -49,15 +49,17 @@ struct iommu_preserved_domain {
 };
 
 /**
- * struct iommu_preserved_device - A device that is handed over
- * @list: Entry in iommu_preserved_devices
+ * struct iommu_preserved_device - A device, or a PASID of it, that is handed over
+ * @list: Entry in iommu_preserved_devices, that of the device before its PASIDs
  * @dev: The device, with a reference
+ * @pasid: The PASID, or IOMMU_NO_PASID for the device itself
  * @pdom: The domain that it is attached to
  * @lost: It was detached or removed, and is not handed over
  */
 struct iommu_preserved_device {
 	struct list_head list;
 	struct device *dev;
+	ioasid_t pasid;
 	struct iommu_preserved_domain *pdom;
 	bool lost;
 };
@@ -91,12 +93,14 @@ find_preserved_domain(struct iommu_domain *domain)
 
 /* A device may have been lost with one domain, and preserved with another */
 static struct iommu_preserved_device *
-find_preserved_device(struct device *dev, struct iommu_domain *domain)
+find_preserved_device(struct device *dev, ioasid_t pasid,
+		      struct iommu_domain *domain)
 {
 	struct iommu_preserved_device *pdev;
 
 	list_for_each_entry(pdev, &iommu_preserved_devices, list)
-		if (pdev->dev == dev && pdev->pdom->domain == domain)
+		if (pdev->dev == dev && pdev->pasid == pasid &&
+		    pdev->pdom->domain == domain)
 			return pdev;
 	return NULL;
 }
@@ -267,19 +271,21 @@ bool iommu_has_direct_regions(struct device *dev)
 /**
  * iommu_device_preserve - Keep a device translating over the next live update
  * @dev: A PCI device, alone in its group
- * @domain: A preserved domain, attached to @dev
+ * @pasid: IOMMU_NO_PASID, or a PASID of a device that is preserved already
+ * @domain: A preserved domain, attached to @dev and @pasid
  *
- * Until iommu_device_unpreserve() nothing else can be attached to @dev. A
- * detach drops it from the live update.
+ * Until iommu_device_unpreserve() nothing else can be attached to @dev or a PASID of
+ * it. A detach drops what is detached from the live update.
  *
  * Context: May sleep. Takes iommu_liveupdate_rwsem for write.
  * Return: 0, or, with a line in the log: -EOPNOTSUPP if the device, its IOMMU
  * driver or the mode they are in cannot be carried, -EPERM if firmware reserved
- * memory for it, -EMLINK if it shares its group, -EADDRINUSE if PASIDs are
- * attached, -EBUSY if it has a part in a live update already, -EINVAL if it is
- * not attached to @domain. -ENOMEM. Nothing is changed on an error.
+ * memory for it, -EMLINK if it shares its group, -EBUSY if it has a part in a live
+ * update already, -EINVAL if @domain is not attached. -ENOMEM. Nothing is changed
+ * on an error.
  */
-int iommu_device_preserve(struct device *dev, struct iommu_domain *domain)
+int iommu_device_preserve(struct device *dev, ioasid_t pasid,
+			  struct iommu_domain *domain)
 {
 	const struct iommu_ops *ops = dev_iommu_ops(dev);
 	struct iommu_preserved_domain *pdom;
@@ -312,15 +318,16 @@ int iommu_device_preserve(struct device *dev, struct iommu_domain *domain)
 		goto err_shrink;
 	}
 
-	ret = iommu_group_begin_preserved(dev, domain);
+	ret = iommu_group_begin_preserved(dev, pasid, domain);
 	if (ret)
 		goto err_free;
 
-	ret = ops->preserve_device(dev, &pdom->ser);
+	ret = ops->preserve_device(dev, pasid, &pdom->ser);
 	if (ret)
 		goto err_group;
 
 	pdev->dev = get_device(dev);
+	pdev->pasid = pasid;
 	pdev->pdom = pdom;
 	pdom->devices++;
 	list_add_tail(&pdev->list, &iommu_preserved_devices);
@@ -328,7 +335,8 @@ int iommu_device_preserve(struct device *dev, struct iommu_domain *domain)
 	return 0;
 
 err_group:
-	iommu_group_end_preserved(dev);
+	if (pasid == IOMMU_NO_PASID)
+		iommu_group_end_preserved(dev);
 err_free:
 	kfree(pdev);
 err_shrink:
@@ -340,23 +348,26 @@ EXPORT_SYMBOL_NS_GPL(iommu_device_preserve, "IOMMUFD_INTERNAL");
 /**
  * iommu_device_unpreserve - Undo iommu_device_preserve()
  * @dev: The device. It may have been detached, or be gone, since
+ * @pasid: The PASID, before the device itself, or IOMMU_NO_PASID
  * @domain: The domain that it was preserved with
  *
  * Context: May sleep. Takes iommu_liveupdate_rwsem for write.
  */
-void iommu_device_unpreserve(struct device *dev, struct iommu_domain *domain)
+void iommu_device_unpreserve(struct device *dev, ioasid_t pasid,
+			     struct iommu_domain *domain)
 {
 	struct iommu_preserved_device *pdev;
 
 	guard(rwsem_write)(&iommu_liveupdate_rwsem);
 
-	pdev = find_preserved_device(dev, domain);
+	pdev = find_preserved_device(dev, pasid, domain);
 	if (WARN_ON(!pdev))
 		return;
 
 	if (!pdev->lost) {
-		dev_iommu_ops(dev)->unpreserve_device(dev);
-		iommu_group_end_preserved(dev);
+		dev_iommu_ops(dev)->unpreserve_device(dev, pasid);
+		if (pasid == IOMMU_NO_PASID)
+			iommu_group_end_preserved(dev);
 	}
 	pdev->pdom->devices--;
 	list_del(&pdev->list);
@@ -390,22 +401,28 @@ bool iommu_device_is_preserved(struct device *dev)
 EXPORT_SYMBOL_GPL(iommu_device_is_preserved);
 
 /**
- * iommu_preserved_device_lost - A preserved device is detached or removed
+ * iommu_preserved_device_lost - A preserved device or PASID is detached or removed
  * @dev: The device, still attached to its domain
+ * @pasid: The PASID, still attached, or IOMMU_NO_PASID: all PASIDs are lost as well
  *
  * Context: iommu_liveupdate_rwsem held for read, mutex of the group of @dev.
  */
-void iommu_preserved_device_lost(struct device *dev)
+void iommu_preserved_device_lost(struct device *dev, ioasid_t pasid)
 {
 	struct iommu_preserved_device *pdev;
 
-	list_for_each_entry(pdev, &iommu_preserved_devices, list) {
-		if (pdev->dev != dev || pdev->lost)
+	/* PASIDs before their device */
+	list_for_each_entry_reverse(pdev, &iommu_preserved_devices, list) {
+		if (pdev->dev != dev || pdev->lost ||
+		    (pasid != IOMMU_NO_PASID && pdev->pasid != pasid))
 			continue;
-		dev_warn(dev, "live update: detached while it was preserved, it will not be handed over\n");
-		dev_iommu_ops(dev)->unpreserve_device(dev);
+		if (pdev->pasid == IOMMU_NO_PASID)
+			dev_warn(dev, "live update: detached while it was preserved, it will not be handed over\n");
+		else
+			dev_warn(dev, "live update: PASID %u will not be handed over\n",
+				 pdev->pasid);
+		dev_iommu_ops(dev)->unpreserve_device(dev, pdev->pasid);
 		pdev->lost = true;
-		return;
 	}
 }
 
@@ -453,6 +470,7 @@ static int write_records(struct iommu_liveupdate_ser *ser)
 			.bdf = pci_dev_id(pci),
 			.vendor = pci->vendor,
 			.device = pci->device,
+			.pasid = pdev->pasid,
 		};
 		dev_ser->crc = iommu_liveupdate_crc(dev_ser,
 						    offsetof(typeof(*dev_ser), crc));

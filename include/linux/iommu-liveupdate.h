@@ -11,11 +11,11 @@
 
 #include <linux/cleanup.h>
 #include <linux/errno.h>
+#include <linux/iommu.h>
 #include <linux/rwsem.h>
 #include <linux/types.h>
 
 struct device;
-struct iommu_domain;
 struct pci_dev;
 
 #ifdef CONFIG_IOMMU_LIVEUPDATE
@@ -34,16 +34,20 @@ bool iommu_has_direct_regions(struct device *dev);
 
 int iommu_domain_preserve(struct iommu_domain *domain, u32 *id);
 void iommu_domain_unpreserve(struct iommu_domain *domain);
-int iommu_device_preserve(struct device *dev, struct iommu_domain *domain);
-void iommu_device_unpreserve(struct device *dev, struct iommu_domain *domain);
+int iommu_device_preserve(struct device *dev, ioasid_t pasid,
+			  struct iommu_domain *domain);
+void iommu_device_unpreserve(struct device *dev, ioasid_t pasid,
+			     struct iommu_domain *domain);
 bool iommu_device_is_preserved(struct device *dev);
 
 void iommu_restored_domain_set_owner(u32 id, void *owner);
 unsigned int iommu_restored_domain_devices(u32 id);
 void iommu_restored_domain_begin_finish(u32 id);
 void iommu_restored_domain_abort_finish(u32 id);
-bool iommu_restored_device_staged(struct device *dev, struct iommu_domain *domain);
-int iommu_restored_device_verify(struct device *dev, struct iommu_domain *domain);
+bool iommu_restored_device_staged(struct device *dev, ioasid_t pasid,
+				  struct iommu_domain *domain);
+int iommu_restored_device_verify(struct device *dev, ioasid_t pasid,
+				 struct iommu_domain *domain);
 void iommu_restored_domain_release(u32 id);
 void iommu_restored_release_unowned(void);
 void iommu_restored_release_all(void);

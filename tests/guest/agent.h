@@ -179,6 +179,8 @@ int vfio_bind(struct vmm *vmm);
 int vfio_map_bar(struct vmm *vmm);
 int vfio_attach(struct vmm *vmm, uint32_t pt_id);
 int vfio_detach(struct vmm *vmm);
+int vfio_attach_pasid(struct vmm *vmm, uint32_t pasid, uint32_t pt_id);
+int vfio_detach_pasid(struct vmm *vmm, uint32_t pasid);
 int vfio_reset(struct vmm *vmm);
 /* Reads or writes the device's config space as the VMM sees it; 0 or -errno. */
 int vfio_config(struct vmm *vmm, bool write, unsigned int off, void *val,
@@ -203,6 +205,8 @@ int list_hwpts(int iommufd, struct iommu_liveupdate_hwpt *hwpts, uint32_t *count
  * what fails ends the run. @seed makes contents of different VMMs and rounds
  * differ.
  */
+/* Only the memory, the iommufd and the device file. */
+void vmm_create(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed);
 void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed);
 /*
  * In the next kernel: the memory, the iommufd and the device file of a VMM that was
@@ -211,6 +215,9 @@ void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed
 struct keeper;
 void vmm_come_back(struct vmm *vmm, struct keeper *k, const char *name,
 		   const char *bdf, uint32_t seed);
+/* Without the device file, for keep_vmm(). */
+void vmm_retrieve(struct vmm *vmm, struct keeper *k, const char *name,
+		  const char *bdf, uint32_t seed);
 /* Binds the device, maps its BAR, allocates an IOAS and a HWPT and maps the memory. */
 void vmm_build(struct vmm *vmm);
 /* The device reads from one place of the VMM's memory and writes to another. */
@@ -325,5 +332,6 @@ void scen_many(int stage);
 void scen_frames(int stage);
 void scen_bench(int stage);
 void scen_ats(int stage);
+void scen_pasid(int stage);
 
 #endif

@@ -31,6 +31,7 @@ static const struct scenario scenarios[] = {
 	{ "frames", scen_frames },
 	{ "bench", scen_bench },
 	{ "ats", scen_ats },
+	{ "pasid", scen_pasid },
 };
 
 static void mount_all(void)

@@ -4,8 +4,12 @@
  * stays enabled all the time, and with the new page table its device TLB is
  * invalidated, which QEMU's trace tells. ilu.dev is a virtio-rng-pci that fills a buffer
  * every few tenths of a second.
+ *
+ * ilu.end=noats: the next kernel does not use ATS, and the device is blocked.
+ * ilu.end=reset: the device's file is not preserved; VFIO resets the device before FINISH.
  */
 #include <linux/pci_regs.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "agent.h"
@@ -17,7 +21,7 @@
 /* Anything that firmware and kernel do not write there */
 #define FINISHED_MARK	0x5a
 
-static const char *bdf;
+static const char *bdf, *how;
 
 /* Where its control register is */
 static unsigned int ats_control(void)
@@ -56,14 +60,62 @@ static void leave(void)
 		"%u buffers were not filled", virtio_rng_pending(&vmm));
 	verdict(ats_enabled(), "ATS is enabled", "it is not");
 	keeper_open(&k, NULL);
-	keep_device(&k, &vmm);
-	if (load_next_kernel(2, NULL))
+	if (strcmp(how, "reset"))
+		keep_device(&k, &vmm);
+	else
+		keep_vmm(&k, &vmm);
+	if (load_next_kernel(2, strcmp(how, "noats") ? NULL : "pci=noats"))
 		give_up("kexec_file_load");
 	works(luo_prepare(k.luo), "PREPARE succeeds");
 	say("device", "%s: control register of ATS at %#x", bdf, ats_control());
 	virtio_rng_post(&rng);
 	ret = start_next_kernel();
 	give_up("the reboot was refused: %s", strerror(-ret));
+}
+
+static void arrive_without_ats(void)
+{
+	static struct vmm vmm;
+	struct keeper k;
+	unsigned int n;
+
+	verdict(log_count("it uses ATS, which this kernel does not", bdf),
+		"the log says why a device with ATS is blocked", "it does not");
+	keeper_reopen(&k, NULL);
+	vmm_retrieve(&vmm, &k, "vmm", bdf, SEED);
+	n = virtio_rng_pending(&vmm);
+	verdict(n && !virtio_rng_filled(&vmm, 3000) && virtio_rng_pending(&vmm) == n,
+		"it does not reach memory any more", "%u buffers are pending, were %u",
+		virtio_rng_pending(&vmm), n);
+	works(keeper_finish(&k), "FINISH succeeds");
+	verdict(!log_complaint(), "the kernel's log has no warning", "%s", log_complaint());
+}
+
+static void arrive_to_reset(void)
+{
+	static struct vmm vmm;
+	struct virtio_rng rng;
+	struct keeper k;
+
+	keeper_reopen(&k, NULL);
+	vmm_retrieve(&vmm, &k, "vmm", bdf, SEED);
+	log_mark();
+	works(vfio_open_device(&vmm), "the device can be opened before FINISH");
+	vmm_build(&vmm);
+	works(vfio_attach(&vmm, vmm.hwpt), "a device that was reset is attached at once");
+	verdict(log_count("has been reset, it does not go on", bdf + 5),
+		"that is logged with the device's name", "it is not");
+	virtio_rng_find(&rng, &vmm);
+	virtio_rng_start(&rng);
+	virtio_rng_post(&rng);
+	verdict(virtio_rng_filled(&vmm, WAIT_MS), "it fills buffers before FINISH",
+		"%u buffers are not", virtio_rng_pending(&vmm));
+	works(keeper_finish(&k), "FINISH succeeds");
+	virtio_rng_post(&rng);
+	verdict(virtio_rng_filled(&vmm, WAIT_MS), "and after FINISH",
+		"%u buffers are not", virtio_rng_pending(&vmm));
+	verdict(!log_complaint(), "the kernel's log has no warning", "%s", log_complaint());
+	vmm_close(&vmm);
 }
 
 static void arrive(void)
@@ -103,11 +155,18 @@ static void arrive(void)
 
 void scen_ats(int stage)
 {
-	static char dev[16];
+	static char dev[16], end[16];
 
-	strncpy(dev, param("dev", DEV_BDF), sizeof(dev) - 1);
+	snprintf(dev, sizeof(dev), "%s", param("dev", DEV_BDF));
 	bdf = dev;
+	snprintf(end, sizeof(end), "%s", param("end", "finish"));
+	how = end;
 	if (stage == 1)
 		leave();
-	arrive();
+	if (!strcmp(how, "noats"))
+		arrive_without_ats();
+	else if (!strcmp(how, "reset"))
+		arrive_to_reset();
+	else
+		arrive();
 }

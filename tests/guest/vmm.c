@@ -120,6 +120,26 @@ int vfio_detach(struct vmm *vmm)
 	return sys_ioctl(vmm->dev, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach);
 }
 
+int vfio_attach_pasid(struct vmm *vmm, uint32_t pasid, uint32_t pt_id)
+{
+	struct vfio_device_attach_iommufd_pt attach = {
+		.argsz = sizeof(attach), .flags = VFIO_DEVICE_ATTACH_PASID,
+		.pt_id = pt_id, .pasid = pasid,
+	};
+
+	return sys_ioctl(vmm->dev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
+}
+
+int vfio_detach_pasid(struct vmm *vmm, uint32_t pasid)
+{
+	struct vfio_device_detach_iommufd_pt detach = {
+		.argsz = sizeof(detach), .flags = VFIO_DEVICE_DETACH_PASID,
+		.pasid = pasid,
+	};
+
+	return sys_ioctl(vmm->dev, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach);
+}
+
 int vfio_reset(struct vmm *vmm)
 {
 	return sys_ioctl(vmm->dev, VFIO_DEVICE_RESET, NULL);
@@ -268,7 +288,7 @@ void vmm_build(struct vmm *vmm)
 	must(vmm, hwpt_alloc(vmm, 0), "IOMMU_HWPT_ALLOC");
 }
 
-void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed)
+void vmm_create(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed)
 {
 	vmm_init(vmm, name, bdf, seed);
 	mem_create(&vmm->ram, RAM_LEN, seed, false);
@@ -278,6 +298,11 @@ void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed
 
 	must(vmm, iommufd_open(vmm), "opening /dev/iommu");
 	must(vmm, vfio_open_device(vmm), "opening the VFIO device");
+}
+
+void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed)
+{
+	vmm_create(vmm, name, bdf, seed);
 	vmm_build(vmm);
 	must(vmm, vfio_attach(vmm, vmm->hwpt), "attaching the device");
 	say(name, "maps %llu MiB of sealed memfds at IOVA %#llx and %#llx, attaches %s",
@@ -296,8 +321,8 @@ static int must_get(struct vmm *vmm, struct keeper *k, uint64_t token,
 	return fd;
 }
 
-void vmm_come_back(struct vmm *vmm, struct keeper *k, const char *name,
-		   const char *bdf, uint32_t seed)
+void vmm_retrieve(struct vmm *vmm, struct keeper *k, const char *name,
+		  const char *bdf, uint32_t seed)
 {
 	vmm_init(vmm, name, bdf, seed);
 	mem_adopt(&vmm->ram, must_get(vmm, k, vmm->token | 1, "RAM"), RAM_LEN,
@@ -307,6 +332,12 @@ void vmm_come_back(struct vmm *vmm, struct keeper *k, const char *name,
 		  BIG_LEN, seed | 0x8000);
 	vmm->big.token = vmm->token | 2;
 	vmm->iommufd = must_get(vmm, k, vmm->token, "iommufd");
+}
+
+void vmm_come_back(struct vmm *vmm, struct keeper *k, const char *name,
+		   const char *bdf, uint32_t seed)
+{
+	vmm_retrieve(vmm, k, name, bdf, seed);
 	vmm->dev = must_get(vmm, k, vmm->token | 3, "device file");
 	say(name, "got its memory, iommufd and device file back");
 }

@@ -128,8 +128,12 @@ int __init intel_adopt_pasid_dir(struct intel_iommu *iommu,
 	u64 phys = rid->lo & VTD_PAGE_MASK;
 	unsigned int i, cleared = 0;
 
+	/* Nobody is there for page requests */
+	if (rid->lo & CONTEXT_PRE)
+		return -EINVAL;
 	if (dir)
-		return virt_to_phys(dir->dir) == phys ? 0 : -EINVAL;
+		return virt_to_phys(dir->dir) == phys &&
+		       dir->size == pasid_dir_size(rid->lo) ? 0 : -EINVAL;
 
 	dir = &inherited->dirs[inherited->nr_dirs];
 	dir->device = rid->device;
@@ -170,7 +174,7 @@ int __init intel_adopt_pasid_dir(struct intel_iommu *iommu,
  * intel_inherited_pasid_table - Let a device have its inherited PASID directory
  * @info: The device, which has no PASID table yet
  *
- * Context: While the device is probed.
+ * Context: While the device is probed. iommu_liveupdate_rwsem held for read.
  * Return: 0 if it has a table now, -ENODATA if it has not inherited one, -ENOMEM.
  */
 int intel_inherited_pasid_table(struct device_domain_info *info)
@@ -214,14 +218,47 @@ static void clear_context(struct intel_iommu *iommu, u16 rid, u64 dir)
 }
 
 /**
+ * intel_inherited_clear_contexts - Clear all context entries with a PASID directory
+ * @iommu: A unit in scalable mode
+ * @device: The device whose directory it is
+ * @dir: Physical address of the directory
+ *
+ * Context: Any.
+ */
+void intel_inherited_clear_contexts(struct intel_iommu *iommu, u16 device,
+				    u64 dir)
+{
+	unsigned int devfn;
+
+	/* The requester IDs of a device are on its bus */
+	for (devfn = 0; devfn < 256; devfn++)
+		clear_context(iommu, PCI_DEVID(PCI_BUS_NUM(device), devfn), dir);
+}
+
+/**
+ * intel_inherited_has_dir - Is there a PASID directory for a device?
+ * @inherited: What its unit inherited
+ * @device: The device
+ *
+ * Context: iommu_liveupdate_rwsem held.
+ * Return: true if there is one that the device does not have yet.
+ */
+bool intel_inherited_has_dir(struct intel_inherited *inherited, u16 device)
+{
+	struct intel_inherited_dir *dir = find_dir(inherited, device);
+
+	return dir && dir->dir;
+}
+
+/**
  * intel_inherited_drop_dir - Free what a device inherited that is not there
  * @iommu: A unit in scalable mode
  * @device: The device, of which no inherited entry is present any more
  *
- * Does nothing if the device has been probed. Without its context entry the device
+ * Does nothing if the device has it already, or there is none. Without its context entry the device
  * cannot use either what it had translated by ATS.
  *
- * Context: iommu_liveupdate_rwsem held for write, so that no device is probed.
+ * Context: iommu_liveupdate_rwsem held, for write unless @device is being probed.
  */
 void intel_inherited_drop_dir(struct intel_iommu *iommu, u16 device)
 {
@@ -231,11 +268,7 @@ void intel_inherited_drop_dir(struct intel_iommu *iommu, u16 device)
 	if (!dir || !dir->dir)
 		return;
 
-	/* The requester IDs of a device are on its bus */
-	for (i = 0; i < 256; i++)
-		clear_context(iommu, PCI_DEVID(PCI_BUS_NUM(device), i),
-			      virt_to_phys(dir->dir));
-
+	intel_inherited_clear_contexts(iommu, device, virt_to_phys(dir->dir));
 	for (i = 0; i < dir->size / sizeof(*dir->dir); i++)
 		iommu_free_pages(get_pasid_table_from_pde(&dir->dir[i]));
 	iommu_free_pages(dir->dir);

@@ -262,6 +262,8 @@ static int __init adopt_context(struct intel_iommu *iommu,
 		return intel_adopt_pasid_dir(iommu, inherited, ser,
 					     record_pasids(), record->nr_pasids);
 
+	if (((context->lo >> 2) & 3) > CONTEXT_TT_DEV_IOTLB)
+		return -1;
 	for_each_inherited_entry(entry, inherited, ser->device)
 		if (entry->rid == rid)
 			return intel_adopt_entry(iommu, entry, &context->lo) ? 0 : -1;
@@ -544,20 +546,27 @@ void intel_inherited_free(struct intel_iommu *iommu)
 	free_inherited(inherited);
 }
 
+/* A device with the requester ID of another one has its own in another segment */
+static struct intel_inherited *inherited_of(struct device_domain_info *info)
+{
+	return dev_is_real_dma_subdevice(info->dev) ? NULL : info->iommu->inherited;
+}
+
 /**
  * intel_inherited_matches - Is this the page table that a device translates with?
  * @info: The device
+ * @pasid: A PASID of it, or IOMMU_NO_PASID
  * @ser: Record of a page table
  *
  * Context: &intel_iommu.did_lock is taken.
- * Return: true if the device has an inherited entry, and it and those of its
- * DMA aliases point to the top table in @ser.
+ * Return: true if there is an inherited entry, and it and those of DMA aliases point
+ * to the top table in @ser.
  */
-bool intel_inherited_matches(struct device_domain_info *info,
+bool intel_inherited_matches(struct device_domain_info *info, u32 pasid,
 			     const struct pt_iommu_ser *ser)
 {
 	bool first_stage = ser->format == PT_IOMMU_SER_X86_64;
-	struct intel_inherited *inherited = info->iommu->inherited;
+	struct intel_inherited *inherited = inherited_of(info);
 	struct intel_inherited_entry *entry;
 	bool found = false;
 
@@ -565,7 +574,7 @@ bool intel_inherited_matches(struct device_domain_info *info,
 		return false;
 
 	guard(mutex)(&info->iommu->did_lock);
-	for_each_inherited_entry(entry, inherited, info_devid(info)) {
+	for_each_inherited_pasid(entry, inherited, info_devid(info), pasid) {
 		if (!entry->present || entry->first_stage != first_stage ||
 		    entry->top != ser->top_phys)
 			return false;
@@ -607,6 +616,7 @@ static int use_did(struct dmar_domain *domain, struct intel_iommu *iommu,
  * intel_inherited_attach - Let a restored domain use the domain id of a device
  * @domain: The restored domain
  * @info: A device that was attached to it in the previous kernel
+ * @pasid: Or a PASID of it that was, or IOMMU_NO_PASID
  *
  * The counterpart is domain_detach_iommu(), after intel_inherited_detach().
  *
@@ -616,10 +626,10 @@ static int use_did(struct dmar_domain *domain, struct intel_iommu *iommu,
  * this unit, -ENOMEM.
  */
 int intel_inherited_attach(struct dmar_domain *domain,
-			   struct device_domain_info *info)
+			   struct device_domain_info *info, u32 pasid)
 {
 	struct intel_iommu *iommu = info->iommu;
-	struct intel_inherited *inherited = iommu->inherited;
+	struct intel_inherited *inherited = inherited_of(info);
 	struct intel_inherited_entry *entry, *found = NULL;
 	u64 top = domain_top_phys(domain);
 	int ret;
@@ -628,7 +638,7 @@ int intel_inherited_attach(struct dmar_domain *domain,
 		return -ENXIO;
 
 	guard(mutex)(&iommu->did_lock);
-	for_each_inherited_entry(entry, inherited, info_devid(info)) {
+	for_each_inherited_pasid(entry, inherited, info_devid(info), pasid) {
 		found = entry;
 		if (entry->top != top ||
 		    (!entry->present && !entry->attached))
@@ -643,7 +653,7 @@ int intel_inherited_attach(struct dmar_domain *domain,
 	if (ret)
 		return ret;
 
-	for_each_inherited_entry(entry, inherited, info_devid(info))
+	for_each_inherited_pasid(entry, inherited, info_devid(info), pasid)
 		entry->attached = true;
 	return 0;
 }
@@ -692,7 +702,7 @@ void intel_inherited_invalidate(struct intel_iommu *iommu,
 
 	/* Last: the device may ask anew as soon as it has forgotten */
 	if (info)
-		__context_flush_dev_iotlb(info);
+		devtlb_invalidation_with_pasid(iommu, info->dev, entry->pasid);
 }
 
 /* Present is the first bit of an entry of either kind */
@@ -727,48 +737,65 @@ static void drop_entry(struct intel_iommu *iommu,
 	intel_inherited_put_did(iommu, domain, entry->did);
 }
 
+static bool has_inherited(struct device_domain_info *info,
+			  struct intel_inherited *inherited)
+{
+	struct intel_inherited_entry *entry;
+
+	/* A context entry may be left of which no PASID is */
+	if (sm_supported(info->iommu))
+		return intel_inherited_has_dir(inherited, info_devid(info));
+
+	guard(mutex)(&info->iommu->did_lock);
+	for_each_inherited_entry(entry, inherited, info_devid(info))
+		if (entry->present)
+			return true;
+	return false;
+}
+
 /**
  * intel_inherited_features - Let a device do what it was allowed to do
  * @info: The device, with what it and the unit support
  *
  * Clears what is not enabled in the context entry that the device inherited, as long
- * as that is there. Page requests are not, ever.
+ * as that is there. Page requests are not, ever. If ATS is, and is not supported, the
+ * entry is revoked, with a line in the log.
  *
- * Context: While the device is probed.
+ * Context: While the device is probed. iommu_liveupdate_rwsem held for read.
  * Return: true if it has inherited an entry.
  */
 bool intel_inherited_features(struct device_domain_info *info)
 {
-	struct intel_inherited *inherited = info->iommu->inherited;
+	struct intel_inherited *inherited = inherited_of(info);
+	struct intel_iommu *iommu = info->iommu;
 	struct context_entry *context, ce = {};
-	struct intel_inherited_entry *entry;
-	bool found = false;
+	bool ats;
 
-	if (!inherited)
+	if (!inherited || !has_inherited(info, inherited))
 		return false;
 
-	scoped_guard(mutex, &info->iommu->did_lock)
-		for_each_inherited_entry(entry, inherited, info_devid(info))
-			if (entry->present)
-				found = true;
-	if (!found)
-		return false;
-
-	scoped_guard(spinlock, &info->iommu->lock) {
-		context = iommu_context_addr(info->iommu, info->bus, info->devfn, 0);
+	scoped_guard(spinlock, &iommu->lock) {
+		context = iommu_context_addr(iommu, info->bus, info->devfn, 0);
 		if (context)
 			ce = *context;
 	}
 
-	info->pri_supported = 0;
-	if (!sm_supported(info->iommu)) {
-		if (((ce.lo >> 2) & 3) != CONTEXT_TT_DEV_IOTLB)
-			info->ats_supported = 0;
-		return true;
+	if (sm_supported(iommu))
+		ats = ce.lo & CONTEXT_DTE;
+	else
+		ats = ((ce.lo >> 2) & 3) == CONTEXT_TT_DEV_IOTLB;
+	if (ats && !info->ats_supported) {
+		/* What it had translated could not be taken away from it */
+		dev_err(info->dev, "live update: it uses ATS, which this kernel does not, it is blocked\n");
+		intel_inherited_revoke(info);
+		intel_inherited_drop_dir(iommu, info_devid(info));
+		return false;
 	}
-	if (!(ce.lo & CONTEXT_DTE))
+
+	info->pri_supported = 0;
+	if (!ats)
 		info->ats_supported = 0;
-	if (!(ce.lo & CONTEXT_PASIDE))
+	if (sm_supported(iommu) && !(ce.lo & CONTEXT_PASIDE))
 		info->pasid_supported = 0;
 	return true;
 }
@@ -777,20 +804,21 @@ bool intel_inherited_features(struct device_domain_info *info)
  * intel_inherited_detach - An attached device is blocked
  * @domain: The domain that was attached to it
  * @info: The device
+ * @pasid: A PASID of it, or IOMMU_NO_PASID
  *
  * Context: Before domain_detach_iommu(). &intel_iommu.did_lock is taken.
  */
 void intel_inherited_detach(struct dmar_domain *domain,
-			    struct device_domain_info *info)
+			    struct device_domain_info *info, u32 pasid)
 {
-	struct intel_inherited *inherited = info->iommu->inherited;
+	struct intel_inherited *inherited = inherited_of(info);
 	struct intel_inherited_entry *entry;
 
 	if (!inherited)
 		return;
 
 	guard(mutex)(&info->iommu->did_lock);
-	for_each_inherited_entry(entry, inherited, info_devid(info)) {
+	for_each_inherited_pasid(entry, inherited, info_devid(info), pasid) {
 		if (!entry->present)
 			continue;
 		/* The device may have fewer aliases than it had before */
@@ -802,9 +830,9 @@ static void revoke_entry(struct intel_iommu *iommu,
 			 struct intel_inherited_entry *entry,
 			 struct device_domain_info *info)
 {
-	pr_info("%s: inherited entry of %02x:%02x.%u is revoked\n", iommu->name,
-		PCI_BUS_NUM(entry->rid), PCI_SLOT(entry->rid & 0xff),
-		PCI_FUNC(entry->rid & 0xff));
+	pr_info("%s: inherited entry of %02x:%02x.%u PASID %u is revoked\n",
+		iommu->name, PCI_BUS_NUM(entry->rid), PCI_SLOT(entry->rid & 0xff),
+		PCI_FUNC(entry->rid & 0xff), entry->pasid);
 	drop_entry(iommu, entry, info, NULL);
 }
 
@@ -818,7 +846,7 @@ static void revoke_entry(struct intel_iommu *iommu,
  */
 void intel_inherited_revoke(struct device_domain_info *info)
 {
-	struct intel_inherited *inherited = info->iommu->inherited;
+	struct intel_inherited *inherited = inherited_of(info);
 	struct intel_inherited_entry *entry;
 
 	if (!inherited)
@@ -836,6 +864,62 @@ void intel_inherited_revoke(struct device_domain_info *info)
 			pci_clear_master(to_pci_dev(info->dev));
 		revoke_entry(info->iommu, entry, info);
 	}
+}
+
+/**
+ * intel_inherited_revoke_pasid - Block a PASID that has not been attached yet
+ * @info: The device
+ * @pasid: The PASID
+ *
+ * Does nothing if there is no inherited entry.
+ *
+ * Context: Mutex of the device's group. &intel_iommu.did_lock is taken.
+ */
+void intel_inherited_revoke_pasid(struct device_domain_info *info, u32 pasid)
+{
+	struct intel_inherited *inherited = inherited_of(info);
+	struct intel_inherited_entry *entry;
+
+	if (!inherited)
+		return;
+
+	guard(mutex)(&info->iommu->did_lock);
+	for_each_inherited_pasid(entry, inherited, info_devid(info), pasid)
+		if (entry->present)
+			revoke_entry(info->iommu, entry, info);
+}
+
+/**
+ * intel_inherited_release - A device goes, and nobody knows what it inherited then
+ * @info: The device
+ *
+ * Also clears context entries with its PASID directory that it would not have in this
+ * kernel.
+ *
+ * Context: Mutex of the device's group, or the device has none yet.
+ */
+void intel_inherited_release(struct device_domain_info *info)
+{
+	struct intel_iommu *iommu = info->iommu;
+
+	if (!inherited_of(info))
+		return;
+
+	/* If it was never attached its entries are still there */
+	intel_inherited_revoke(info);
+	if (info->pasid_table)
+		intel_inherited_clear_contexts(iommu, info_devid(info),
+					       virt_to_phys(info->pasid_table->table));
+}
+
+static bool device_present(struct intel_inherited *inherited, u16 device)
+{
+	struct intel_inherited_entry *entry;
+
+	for_each_inherited_entry(entry, inherited, device)
+		if (entry->present)
+			return true;
+	return false;
 }
 
 /**
@@ -859,15 +943,15 @@ void intel_inherited_revoke_all(u64 top)
 			continue;
 
 		guard(mutex)(&iommu->did_lock);
-		for (i = 0; i < inherited->nr; i++) {
-			struct intel_inherited_entry *entry = &inherited->entries[i];
-
-			if (!entry->present || entry->attached ||
-			    (top && entry->top != top))
-				continue;
-			revoke_entry(iommu, entry, NULL);
-			if (sm_supported(iommu))
-				intel_inherited_drop_dir(iommu, entry->device);
-		}
+		for (i = 0; i < inherited->nr; i++)
+			if (inherited->entries[i].present &&
+			    !inherited->entries[i].attached &&
+			    (!top || inherited->entries[i].top == top))
+				revoke_entry(iommu, &inherited->entries[i], NULL);
+		/* Of those that are not probed, and of which nothing is left */
+		for (i = 0; i < inherited->nr_dirs; i++)
+			if (!device_present(inherited, inherited->dirs[i].device))
+				intel_inherited_drop_dir(iommu,
+							 inherited->dirs[i].device);
 	}
 }

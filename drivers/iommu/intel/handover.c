@@ -12,9 +12,9 @@
  * if requests in flight are translated alike by the old and the new tables,
  * which is so for the preserved requester IDs. All others are blocked.
  *
- * In scalable mode each device has a PASID directory as well, with one PASID table
- * that has one entry, for requests without a PASID. The directory is as large as
- * the live one, because the device goes on with it in the next kernel.
+ * In scalable mode each device has a PASID directory as well, with those PASID tables
+ * that are needed. The directory is as large as the live one, because the device goes
+ * on with it in the next kernel.
  *
  * Locking: the caller serializes all functions for one unit. The entries of
  * the live tables are read with &intel_iommu.lock. intel_handover_switch()
@@ -39,13 +39,13 @@
  * @list: Entry in &intel_handover.pasid_dirs
  * @device: Bus, device and function of the device
  * @dir: The directory
- * @table: The PASID table of the first PASIDs
+ * @nr: Number of entries in @dir
  */
 struct handover_dir {
 	struct list_head list;
 	u16 device;
 	struct pasid_dir_entry *dir;
-	struct pasid_entry *table;
+	unsigned int nr;
 };
 
 static void *alloc_table(struct intel_iommu *iommu, size_t size)
@@ -118,10 +118,38 @@ static struct handover_dir *find_dir(struct intel_handover *handover, u16 device
 
 static void free_dir(struct handover_dir *dir)
 {
+	struct pasid_entry *table;
+	unsigned int i;
+
 	list_del(&dir->list);
-	free_table(dir->table);
+	for (i = 0; i < dir->nr; i++) {
+		table = get_pasid_table_from_pde(&dir->dir[i]);
+		if (table)
+			free_table(table);
+	}
 	free_table(dir->dir);
 	kfree(dir);
+}
+
+/* NULL if no table was added for it */
+static struct pasid_entry *get_pasid_entry(struct pasid_dir_entry *dir, u32 pasid)
+{
+	struct pasid_entry *table;
+
+	table = get_pasid_table_from_pde(&dir[pasid >> PASID_PDE_SHIFT]);
+	return table ? &table[pasid & PASID_PTE_MASK] : NULL;
+}
+
+static void set_pasid_entry(struct intel_handover *handover, u16 device, u32 pasid,
+			    const struct pasid_entry *val)
+{
+	struct handover_dir *dir = find_dir(handover, device);
+	struct pasid_entry *pte = dir ? get_pasid_entry(dir->dir, pasid) : NULL;
+
+	if (!pte)
+		return;
+	*pte = *val;
+	__iommu_flush_cache(handover->iommu, pte, sizeof(*pte));
 }
 
 /**
@@ -212,37 +240,55 @@ int intel_handover_add(struct intel_handover *handover, u16 rid)
 int intel_handover_add_device(struct intel_handover *handover,
 			      struct device_domain_info *info)
 {
-	size_t size = info->pasid_table->max_pasid >> PASID_PDE_SHIFT;
-	struct intel_iommu *iommu = handover->iommu;
 	struct handover_dir *dir;
-	void *err;
+	int ret;
 
 	dir = kzalloc_obj(*dir);
 	if (!dir)
 		return -ENOMEM;
 
 	dir->device = info_devid(info);
-	dir->dir = alloc_table(iommu, size * sizeof(*dir->dir));
+	dir->nr = info->pasid_table->max_pasid >> PASID_PDE_SHIFT;
+	dir->dir = alloc_table(handover->iommu, dir->nr * sizeof(*dir->dir));
 	if (IS_ERR(dir->dir)) {
-		err = dir->dir;
-		goto err_free;
+		ret = PTR_ERR(dir->dir);
+		kfree(dir);
+		return ret;
 	}
-	dir->table = alloc_table(iommu, SZ_4K);
-	if (IS_ERR(dir->table)) {
-		err = dir->table;
-		goto err_table;
-	}
-
-	dir->dir[0].val = virt_to_phys(dir->table) | PASID_PTE_PRESENT;
-	__iommu_flush_cache(iommu, dir->dir, sizeof(*dir->dir));
 	list_add_tail(&dir->list, &handover->pasid_dirs);
 	return 0;
+}
 
-err_table:
-	free_table(dir->dir);
-err_free:
-	kfree(dir);
-	return PTR_ERR(err);
+/**
+ * intel_handover_add_pasid - Make room for the entry of a PASID
+ * @handover: The tables, in scalable mode
+ * @device: The device, for which intel_handover_add_device() succeeded
+ * @pasid: A PASID of it, or IOMMU_NO_PASID
+ *
+ * Context: May sleep.
+ * Return: 0 or a negative errno, with nothing changed.
+ */
+int intel_handover_add_pasid(struct intel_handover *handover, u16 device,
+			     u32 pasid)
+{
+	struct handover_dir *dir = find_dir(handover, device);
+	struct pasid_dir_entry *pde;
+	struct pasid_entry *table;
+
+	if (WARN_ON(!dir || pasid >> PASID_PDE_SHIFT >= dir->nr))
+		return -EINVAL;
+
+	pde = &dir->dir[pasid >> PASID_PDE_SHIFT];
+	if (pasid_pde_is_present(pde))
+		return 0;
+
+	table = alloc_table(handover->iommu, SZ_4K);
+	if (IS_ERR(table))
+		return PTR_ERR(table);
+
+	pde->val = virt_to_phys(table) | PASID_PTE_PRESENT;
+	__iommu_flush_cache(handover->iommu, pde, sizeof(*pde));
+	return 0;
 }
 
 /* Let the context entry lead to the handover tables, and to nothing else */
@@ -315,9 +361,10 @@ static u64 pasid_entry_top(struct pasid_entry *pte)
 }
 
 /**
- * intel_handover_copy_pasid - Take over the live entry for requests without PASID
+ * intel_handover_copy_pasid - Take over the live entry of a PASID
  * @handover: The tables, in scalable mode
- * @info: The device, for which intel_handover_add_device() succeeded
+ * @info: The device
+ * @pasid: A PASID for which intel_handover_add_pasid() succeeded, or IOMMU_NO_PASID
  * @top: Physical address of the page table that the entry must point to
  * @ser: Its device, PASID and entry are set
  *
@@ -326,28 +373,25 @@ static u64 pasid_entry_top(struct pasid_entry *pte)
  * page table or another type of translation.
  */
 int intel_handover_copy_pasid(struct intel_handover *handover,
-			      struct device_domain_info *info, u64 top,
-			      struct intel_pasid_ser *ser)
+			      struct device_domain_info *info, u32 pasid,
+			      u64 top, struct intel_pasid_ser *ser)
 {
-	struct handover_dir *dir = find_dir(handover, info_devid(info));
-	struct pasid_entry *table, entry = {};
+	struct pasid_entry *live, entry = {};
 
 	spin_lock(&handover->iommu->lock);
-	table = get_pasid_table_from_pde(info->pasid_table->table);
-	if (table)
-		entry = table[IOMMU_NO_PASID];
+	live = get_pasid_entry(info->pasid_table->table, pasid);
+	if (live)
+		entry = *live;
 	spin_unlock(&handover->iommu->lock);
 
-	if (!dir || !pasid_pte_is_present(&entry))
+	if (!pasid_pte_is_present(&entry))
 		return -ENOENT;
 	if (pasid_entry_top(&entry) != top)
 		return -EINVAL;
 
-	dir->table[IOMMU_NO_PASID] = entry;
-	__iommu_flush_cache(handover->iommu, &dir->table[IOMMU_NO_PASID],
-			    sizeof(entry));
-	ser->device = dir->device;
-	ser->pasid = IOMMU_NO_PASID;
+	set_pasid_entry(handover, info_devid(info), pasid, &entry);
+	ser->device = info_devid(info);
+	ser->pasid = pasid;
 	memcpy(ser->val, entry.val, sizeof(ser->val));
 	return 0;
 }
@@ -362,6 +406,22 @@ int intel_handover_copy_pasid(struct intel_handover *handover,
 void intel_handover_clear(struct intel_handover *handover, u16 rid)
 {
 	set_entry(handover, rid, 0, 0);
+}
+
+/**
+ * intel_handover_clear_pasid - Block a PASID in the handover tables
+ * @handover: The tables
+ * @device: The device
+ * @pasid: The PASID
+ *
+ * Context: The handover tables are not in use by hardware.
+ */
+void intel_handover_clear_pasid(struct intel_handover *handover, u16 device,
+				u32 pasid)
+{
+	static const struct pasid_entry nothing;
+
+	set_pasid_entry(handover, device, pasid, &nothing);
 }
 
 /**

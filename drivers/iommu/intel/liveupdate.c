@@ -32,14 +32,16 @@
 #include "liveupdate.h"
 
 /**
- * struct intel_preserved - A device that goes on translating
- * @list: Entry in preserved_devices
+ * struct intel_preserved - A device, or a PASID of it, that goes on translating
+ * @list: Entry in preserved_devices, that of the device before its PASIDs
  * @dev: The device
+ * @pasid: The PASID, or IOMMU_NO_PASID
  * @top: Physical address of its page table
  */
 struct intel_preserved {
 	struct list_head list;
 	struct device *dev;
+	ioasid_t pasid;
 	u64 top;
 };
 
@@ -100,13 +102,14 @@ static struct intel_handover *find_handover(struct device *dev)
 /**
  * intel_iommu_preserve_device - Keep a device translating over a live update
  * @dev: The device
+ * @pasid: A PASID of it, after the device itself, or IOMMU_NO_PASID
  * @ser: The preserved domain that is attached to it
  *
  * Context: iommu_liveupdate_rwsem held for write.
  * Return: 0, -EOPNOTSUPP if the device uses the requester ID of another one,
  * -ENOMEM.
  */
-int intel_iommu_preserve_device(struct device *dev,
+int intel_iommu_preserve_device(struct device *dev, ioasid_t pasid,
 				const struct iommu_domain_ser *ser)
 {
 	struct intel_preserved *preserved;
@@ -120,6 +123,7 @@ int intel_iommu_preserve_device(struct device *dev,
 	if (!preserved)
 		return -ENOMEM;
 	preserved->dev = dev;
+	preserved->pasid = pasid;
 	preserved->top = ser->pt.top_phys;
 
 	guard(mutex)(&intel_liveupdate_lock);
@@ -136,26 +140,30 @@ static int clear_rid(u16 rid, void *data)
 /**
  * intel_iommu_unpreserve_device - Undo intel_iommu_preserve_device()
  * @dev: The device
+ * @pasid: A PASID of it, before the device itself, or IOMMU_NO_PASID
  *
- * If the handover tables have been built, the device is blocked in them.
+ * If the handover tables have been built, it is blocked in them.
  *
  * Context: iommu_liveupdate_rwsem held for write, or for read with the mutex of
  * the device's group.
  */
-void intel_iommu_unpreserve_device(struct device *dev)
+void intel_iommu_unpreserve_device(struct device *dev, ioasid_t pasid)
 {
+	u16 device = pci_dev_id(to_pci_dev(dev));
 	struct intel_preserved *preserved;
 	struct intel_handover *handover;
 
 	guard(mutex)(&intel_liveupdate_lock);
 
 	list_for_each_entry(preserved, &preserved_devices, list) {
-		if (preserved->dev != dev)
+		if (preserved->dev != dev || preserved->pasid != pasid)
 			continue;
 		handover = find_handover(dev);
-		if (handover) {
+		if (handover && pasid != IOMMU_NO_PASID) {
+			intel_handover_clear_pasid(handover, device, pasid);
+		} else if (handover) {
 			walk_rids(preserved, clear_rid, handover);
-			intel_handover_clear_device(handover, pci_dev_id(to_pci_dev(dev)));
+			intel_handover_clear_device(handover, device);
 		}
 		list_del(&preserved->list);
 		kfree(preserved);
@@ -177,6 +185,7 @@ static int add_rid(u16 rid, void *data)
 static int build_tables(struct intel_preserved *preserved)
 {
 	struct device_domain_info *info = dev_iommu_priv_get(preserved->dev);
+	u16 device = pci_dev_id(to_pci_dev(preserved->dev));
 	struct intel_handover *handover;
 	int ret;
 
@@ -187,10 +196,15 @@ static int build_tables(struct intel_preserved *preserved)
 			return PTR_ERR(handover);
 		list_add_tail(&handover->list, &handover_units);
 	}
-	ret = walk_rids(preserved, add_rid, handover);
-	if (ret || !sm_supported(info->iommu))
-		return ret;
-	return intel_handover_add_device(handover, info);
+	if (preserved->pasid == IOMMU_NO_PASID) {
+		ret = walk_rids(preserved, add_rid, handover);
+		if (ret || !sm_supported(info->iommu))
+			return ret;
+		ret = intel_handover_add_device(handover, info);
+		if (ret)
+			return ret;
+	}
+	return intel_handover_add_pasid(handover, device, preserved->pasid);
 }
 
 static void free_all(void)
@@ -240,6 +254,8 @@ static void *copy_rids(struct intel_rid_ser *first)
 	int ret;
 
 	list_for_each_entry(preserved, &preserved_devices, list) {
+		if (preserved->pasid != IOMMU_NO_PASID)
+			continue;
 		data.handover = find_handover(preserved->dev);
 		data.top = preserved->top;
 		data.device = pci_dev_id(to_pci_dev(preserved->dev));
@@ -267,11 +283,11 @@ static void *copy_pasids(struct intel_pasid_ser *ser)
 			continue;
 		memset(ser, 0, sizeof(*ser));
 		ser->unit = handover->index;
-		ret = intel_handover_copy_pasid(handover, info, preserved->top,
-						ser++);
+		ret = intel_handover_copy_pasid(handover, info, preserved->pasid,
+						preserved->top, ser++);
 		if (ret) {
-			dev_err(preserved->dev, "live update: its PASID table entry is not for the preserved domain: %pe\n",
-				ERR_PTR(ret));
+			dev_err(preserved->dev, "live update: the entry of PASID %u is not for the preserved domain: %pe\n",
+				preserved->pasid, ERR_PTR(ret));
 			return ERR_PTR(ret);
 		}
 	}
@@ -356,7 +372,8 @@ static int intel_liveupdate_prepare(struct liveupdate_subsystem *ss, u64 *data)
 		ret = build_tables(preserved);
 		if (ret)
 			goto err_free;
-		walk_rids(preserved, count_rid, &nr_rids);
+		if (preserved->pasid == IOMMU_NO_PASID)
+			walk_rids(preserved, count_rid, &nr_rids);
 		nr_pasids++;
 	}
 	list_for_each_entry(handover, &handover_units, list)

@@ -13,6 +13,7 @@
 #define _INTEL_LIVEUPDATE_H
 
 #include <linux/errno.h>
+#include <linux/iommu.h>
 #include <linux/list.h>
 #include <linux/types.h>
 #include <linux/util_macros.h>
@@ -107,6 +108,11 @@ struct intel_inherited {
 	     entry < (inherited)->entries + (inherited)->nr; entry++)	\
 		for_each_if(entry->device == (devid))
 
+/* The same for one PASID. There are several for IOMMU_NO_PASID in legacy mode */
+#define for_each_inherited_pasid(entry, inherited, devid, nr)		\
+	for_each_inherited_entry(entry, inherited, devid)		\
+		for_each_if(entry->pasid == (nr))
+
 #ifdef CONFIG_IOMMU_LIVEUPDATE
 
 /* adopt.c */
@@ -117,10 +123,12 @@ int intel_iommu_adopt(struct intel_iommu *iommu);
 void intel_iommu_block_unknown(struct intel_iommu *iommu);
 void intel_inherited_free(struct intel_iommu *iommu);
 int intel_inherited_attach(struct dmar_domain *domain,
-			   struct device_domain_info *info);
+			   struct device_domain_info *info, u32 pasid);
 void intel_inherited_detach(struct dmar_domain *domain,
-			    struct device_domain_info *info);
+			    struct device_domain_info *info, u32 pasid);
 void intel_inherited_revoke(struct device_domain_info *info);
+void intel_inherited_revoke_pasid(struct device_domain_info *info, u32 pasid);
+void intel_inherited_release(struct device_domain_info *info);
 void intel_inherited_revoke_all(u64 top);
 void intel_inherited_put_did(struct intel_iommu *iommu,
 			     struct dmar_domain *domain, u16 did);
@@ -131,7 +139,7 @@ void intel_inherited_invalidate(struct intel_iommu *iommu,
 				const struct intel_inherited_entry *entry,
 				struct device_domain_info *info);
 bool intel_inherited_features(struct device_domain_info *info);
-bool intel_inherited_matches(struct device_domain_info *info,
+bool intel_inherited_matches(struct device_domain_info *info, u32 pasid,
 			     const struct pt_iommu_ser *ser);
 
 /* adopt-pasid.c */
@@ -141,6 +149,9 @@ int intel_adopt_pasid_dir(struct intel_iommu *iommu,
 			  const struct intel_pasid_ser *pasids, u32 nr_pasids);
 int intel_inherited_pasid_table(struct device_domain_info *info);
 void intel_inherited_drop_dir(struct intel_iommu *iommu, u16 device);
+bool intel_inherited_has_dir(struct intel_inherited *inherited, u16 device);
+void intel_inherited_clear_contexts(struct intel_iommu *iommu, u16 device,
+				    u64 dir);
 
 /* handover.c */
 struct intel_handover *intel_handover_alloc(struct intel_iommu *iommu);
@@ -148,24 +159,32 @@ void intel_handover_free(struct intel_handover *handover);
 int intel_handover_add(struct intel_handover *handover, u16 rid);
 int intel_handover_add_device(struct intel_handover *handover,
 			      struct device_domain_info *info);
+int intel_handover_add_pasid(struct intel_handover *handover, u16 device,
+			     u32 pasid);
 int intel_handover_copy(struct intel_handover *handover, u16 rid, u64 top,
 			struct intel_rid_ser *ser);
 int intel_handover_copy_pasid(struct intel_handover *handover,
-			      struct device_domain_info *info, u64 top,
-			      struct intel_pasid_ser *ser);
+			      struct device_domain_info *info, u32 pasid,
+			      u64 top, struct intel_pasid_ser *ser);
 void intel_handover_clear(struct intel_handover *handover, u16 rid);
+void intel_handover_clear_pasid(struct intel_handover *handover, u16 device,
+				u32 pasid);
 void intel_handover_clear_device(struct intel_handover *handover, u16 device);
 void intel_handover_switch(struct intel_handover *handover);
 
 /* takeover.c */
-int intel_iommu_stage(struct iommu_domain *domain, struct device *dev);
-void intel_iommu_unstage(struct iommu_domain *domain, struct device *dev);
-int intel_iommu_take_over(struct iommu_domain *domain, struct device *dev);
+int intel_iommu_stage(struct iommu_domain *domain, struct device *dev,
+		      ioasid_t pasid);
+void intel_iommu_unstage(struct iommu_domain *domain, struct device *dev,
+			 ioasid_t pasid);
+int intel_iommu_take_over(struct iommu_domain *domain, struct device *dev,
+			  ioasid_t pasid, struct iommu_domain *restored);
+bool intel_domain_is_staged(struct dmar_domain *domain);
 
 /* liveupdate.c */
-int intel_iommu_preserve_device(struct device *dev,
+int intel_iommu_preserve_device(struct device *dev, ioasid_t pasid,
 				const struct iommu_domain_ser *ser);
-void intel_iommu_unpreserve_device(struct device *dev);
+void intel_iommu_unpreserve_device(struct device *dev, ioasid_t pasid);
 bool intel_liveupdate_shutdown(struct intel_iommu *iommu);
 
 #else /* CONFIG_IOMMU_LIVEUPDATE */
@@ -208,11 +227,26 @@ static inline int intel_inherited_pasid_table(struct device_domain_info *info)
 }
 
 static inline void intel_inherited_detach(struct dmar_domain *domain,
-					  struct device_domain_info *info)
+					  struct device_domain_info *info,
+					  u32 pasid)
 {
 }
 
 static inline void intel_inherited_revoke(struct device_domain_info *info)
+{
+}
+
+static inline void intel_inherited_release(struct device_domain_info *info)
+{
+}
+
+static inline bool intel_domain_is_staged(struct dmar_domain *domain)
+{
+	return false;
+}
+
+static inline void intel_inherited_revoke_pasid(struct device_domain_info *info,
+						u32 pasid)
 {
 }
 

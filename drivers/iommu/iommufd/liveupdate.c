@@ -15,8 +15,8 @@
  *
  * What is refused, because it could not be carried
  *   Mappings that are not of a memfd which was preserved in the same session
- *   before, HWPTs that track dirty pages or can be the parent of nested ones,
- *   PASIDs, no-IOMMU mode, and an iommufd with access, fault, nested HWPT or
+ *   before, HWPTs that track dirty pages or can be the parent of nested ones, PASIDs
+ *   of a device to which nothing else is attached, no-IOMMU mode, and an iommufd with access, fault, nested HWPT or
  *   vIOMMU objects in it. What the IOMMU core and driver refuse comes on top.
  *
  * From preserve to unpreserve, and while the file is being finished, the IOAS of
@@ -64,10 +64,11 @@ struct iommufd_luo_hwpt {
 };
 
 /**
- * struct iommufd_luo_device - A device that is being preserved
- * @list: Entry in &iommufd_luo.devices
+ * struct iommufd_luo_device - A device, or a PASID of it, that is being preserved
+ * @list: Entry in &iommufd_luo.devices, that of the device before its PASIDs
  * @dev: The device, with a reference
  * @id: Id of its object
+ * @pasid: What is attached is attached to this PASID, or to IOMMU_NO_PASID
  * @domain: What is attached to it
  * @preserved: It is preserved in the IOMMU core. Not used when finishing
  */
@@ -75,6 +76,7 @@ struct iommufd_luo_device {
 	struct list_head list;
 	struct device *dev;
 	u32 id;
+	ioasid_t pasid;
 	struct iommu_domain *domain;
 	bool preserved;
 };
@@ -87,6 +89,7 @@ struct iommufd_luo_device {
  * @hwpts: List of &struct iommufd_luo_hwpt
  * @nr_hwpts: Length of @hwpts
  * @devices: List of &struct iommufd_luo_device
+ * @nr_devices: Length of @devices
  * @ser: What is handed over
  */
 struct iommufd_luo {
@@ -96,6 +99,7 @@ struct iommufd_luo {
 	struct list_head hwpts;
 	unsigned int nr_hwpts;
 	struct list_head devices;
+	unsigned int nr_devices;
 	struct iommufd_luo_ser *ser;
 };
 
@@ -210,40 +214,15 @@ static int add_hwpt(struct iommufd_luo *luo, struct iommufd_hwpt_paging *hwpt)
 	return 0;
 }
 
-/* Will what is attached take over from what was inherited? */
-static bool is_staged(struct iommufd_device *idev)
+static int add_attach(struct iommufd_luo *luo, struct iommufd_device *idev,
+		      ioasid_t pasid, struct iommufd_attach *attach)
 {
-	struct iommufd_attach *attach;
-
-	attach = xa_load(&idev->igroup->pasid_attach, IOMMU_NO_PASID);
-	return attach &&
-	       iommu_restored_device_staged(idev->dev, attach->hwpt->domain);
-}
-
-static int add_device(struct iommufd_luo *luo, struct iommufd_device *idev)
-{
-	struct iommufd_group *igroup = idev->igroup;
 	struct iommufd_luo_device *ldev;
-	struct iommufd_attach *attach;
-	unsigned long pasid;
 	int rc;
 
-	guard(mutex)(&igroup->lock);
-
-	if (luo->finishing && !is_staged(idev))
-		return 0;
-
-	attach = NULL;
-	xa_for_each(&igroup->pasid_attach, pasid, attach) {
-		if (pasid != IOMMU_NO_PASID) {
-			dev_warn(idev->dev, "live update: PASID %lu is attached, it cannot be preserved\n",
-				 pasid);
-			return -EADDRINUSE;
-		}
-	}
-
-	attach = xa_load(&igroup->pasid_attach, IOMMU_NO_PASID);
-	if (!attach || !xa_load(&attach->device_array, idev->obj.id))
+	/* Only what is attached to take over from what was inherited */
+	if (luo->finishing &&
+	    !iommu_restored_device_staged(idev->dev, pasid, attach->hwpt->domain))
 		return 0;
 
 	if (!hwpt_is_paging(attach->hwpt)) {
@@ -257,7 +236,7 @@ static int add_device(struct iommufd_luo *luo, struct iommufd_device *idev)
 
 	/* An earlier walk has seen it */
 	list_for_each_entry(ldev, &luo->devices, list)
-		if (ldev->dev == idev->dev)
+		if (ldev->dev == idev->dev && ldev->pasid == pasid)
 			return 0;
 
 	ldev = kzalloc_obj(*ldev, GFP_KERNEL_ACCOUNT);
@@ -266,8 +245,35 @@ static int add_device(struct iommufd_luo *luo, struct iommufd_device *idev)
 
 	ldev->dev = get_device(idev->dev);
 	ldev->id = idev->obj.id;
+	ldev->pasid = pasid;
 	ldev->domain = attach->hwpt->domain;
 	list_add_tail(&ldev->list, &luo->devices);
+	luo->nr_devices++;
+	return 0;
+}
+
+static int add_device(struct iommufd_luo *luo, struct iommufd_device *idev)
+{
+	struct iommufd_group *igroup = idev->igroup;
+	struct iommufd_attach *attach;
+	unsigned long pasid;
+	int rc;
+
+	guard(mutex)(&igroup->lock);
+
+	/* IOMMU_NO_PASID is the first one */
+	xa_for_each(&igroup->pasid_attach, pasid, attach) {
+		if (!xa_load(&attach->device_array, idev->obj.id))
+			continue;
+		if (!luo->finishing &&
+		    !xa_load(&igroup->pasid_attach, IOMMU_NO_PASID)) {
+			dev_warn(idev->dev, "live update: only PASIDs of it are attached, it cannot be preserved\n");
+			return -EADDRINUSE;
+		}
+		rc = add_attach(luo, idev, pasid, attach);
+		if (rc)
+			return rc;
+	}
 	return 0;
 }
 
@@ -448,7 +454,8 @@ static int preserve_device(struct iommufd_luo *luo,
 	obj = iommufd_get_object(luo->ictx, ldev->id, IOMMUFD_OBJ_DEVICE);
 	if (!IS_ERR(obj)) {
 		if (container_of(obj, struct iommufd_device, obj)->dev == ldev->dev)
-			rc = iommu_device_preserve(ldev->dev, ldev->domain);
+			rc = iommu_device_preserve(ldev->dev, ldev->pasid,
+						   ldev->domain);
 		iommufd_put_object(luo->ictx, obj);
 	}
 
@@ -459,6 +466,7 @@ static int preserve_device(struct iommufd_luo *luo,
 
 static int preserve_devices(struct iommufd_luo *luo)
 {
+	unsigned int nr_devices = luo->nr_devices;
 	struct iommufd_luo_device *ldev;
 	int rc;
 
@@ -468,7 +476,14 @@ static int preserve_devices(struct iommufd_luo *luo)
 			return rc;
 		ldev->preserved = true;
 	}
-	return 0;
+
+	/* To what is preserved nothing can be attached any more */
+	rc = walk_devices(luo);
+	if (!rc && luo->nr_devices != nr_devices) {
+		pr_warn("something was attached meanwhile, it cannot be preserved\n");
+		rc = -EBUSY;
+	}
+	return rc;
 }
 
 static u32 header_crc(struct iommufd_luo_ser *ser)
@@ -522,7 +537,8 @@ static void iommufd_luo_free(struct iommufd_luo *luo)
 
 	list_for_each_entry_safe_reverse(ldev, next_dev, &luo->devices, list) {
 		if (ldev->preserved)
-			iommu_device_unpreserve(ldev->dev, ldev->domain);
+			iommu_device_unpreserve(ldev->dev, ldev->pasid,
+						ldev->domain);
 		put_device(ldev->dev);
 		kfree(ldev);
 	}
@@ -684,7 +700,8 @@ static int verify_devices(struct iommufd_luo *luo)
 	}
 
 	list_for_each_entry(ldev, &luo->devices, list) {
-		rc = iommu_restored_device_verify(ldev->dev, ldev->domain);
+		rc = iommu_restored_device_verify(ldev->dev, ldev->pasid,
+						  ldev->domain);
 		if (rc)
 			return rc;
 	}

@@ -29,7 +29,7 @@
  */
 
 #define IOMMU_LIVEUPDATE_NAME		"iommu"
-#define IOMMU_LIVEUPDATE_VERSION	1
+#define IOMMU_LIVEUPDATE_VERSION	2
 
 /**
  * struct iommu_liveupdate_ser - Header of the IOMMU core's state
@@ -70,14 +70,15 @@ struct iommu_domain_ser {
 } __packed;
 
 /**
- * struct iommu_device_ser - One preserved PCI device
- * @domain_id: The domain that it is attached to, &iommu_domain_ser.id
+ * struct iommu_device_ser - One preserved PCI device, or a PASID of it
+ * @domain_id: The domain that is attached, &iommu_domain_ser.id
  * @segment: PCI segment
  * @bdf: Bus, device and function, as PCI_DEVID() has it
  * @reserved: 0
  * @vendor: PCI vendor id
  * @device: PCI device id
- * @reserved2: 0
+ * @pasid: The PASID, 0 for the device itself. A device has a record for itself if it
+ *         has one for a PASID
  * @crc: CRC32 of everything before
  */
 struct iommu_device_ser {
@@ -87,7 +88,7 @@ struct iommu_device_ser {
 	u16 reserved;
 	u16 vendor;
 	u16 device;
-	u32 reserved2;
+	u32 pasid;
 	u32 crc;
 } __packed;
 

@@ -50,9 +50,8 @@ FIXTURE_SETUP(iommufd_liveupdate)
 	self->fd = open("/dev/iommu", O_RDWR);
 	ASSERT_LE(0, self->fd);
 	test_ioctl_ioas_alloc(&self->ioas_id);
-	test_cmd_mock_domain_flags(self->ioas_id, MOCK_FLAGS_DEVICE_PASID,
-				   &self->stdev_id, &self->hwpt_id,
-				   &self->device_id);
+	test_cmd_mock_domain(self->ioas_id, &self->stdev_id, &self->hwpt_id,
+			     &self->device_id);
 }
 
 FIXTURE_TEARDOWN(iommufd_liveupdate)
@@ -132,21 +131,6 @@ TEST_F(iommufd_liveupdate, dirty_tracking)
 	test_cmd_set_dirty_tracking(hwpt_id, true);
 	test_err_preserve(EINPROGRESS);
 	test_cmd_set_dirty_tracking(hwpt_id, false);
-	test_err_preserve(EOPNOTSUPP);
-	test_cmd_mock_domain_replace(self->stdev_id, self->ioas_id);
-	test_ioctl_destroy(hwpt_id);
-}
-
-TEST_F(iommufd_liveupdate, pasid)
-{
-	uint32_t hwpt_id;
-
-	test_cmd_hwpt_alloc(self->device_id, self->ioas_id,
-			    IOMMU_HWPT_ALLOC_PASID, &hwpt_id);
-	test_cmd_mock_domain_replace(self->stdev_id, hwpt_id);
-	test_cmd_pasid_attach(100, hwpt_id);
-	test_err_preserve(EADDRINUSE);
-	test_cmd_pasid_detach(100);
 	test_err_preserve(EOPNOTSUPP);
 	test_cmd_mock_domain_replace(self->stdev_id, self->ioas_id);
 	test_ioctl_destroy(hwpt_id);
