@@ -198,7 +198,7 @@ t_iommufd_refusals()
 {
 	build_selftest series iommu iommufd_liveupdate_mock
 	run_suite iommufd-mock fault --append init_on_free=1
-	suite_passed iommufd_liveupdate_mock 9
+	suite_passed iommufd_liveupdate_mock 8
 	no_splat
 }
 

@@ -107,7 +107,7 @@ test_case pasid@ss:pasid-bits=16,caching-mode=on "PASIDs are handed over, and a 
 test_case pasid@fs:pasid-bits=16 "PASIDs are handed over, and a page table takes over for each (first stage)"
 t_pasid()
 {
-	pasids pasid "" --kernel pasid
+	pasids pasid "" --kernel fault
 	guest_kept "FINISH with one page of a PASID missing is refused"
 	guest_kept "the page table of a PASID took over"
 }
@@ -116,12 +116,23 @@ test_case pasid_unclaimed@sm:x-pasid-mode=on,caching-mode=on "DMA with a PASID t
 test_case pasid_unclaimed@fs:pasid-bits=16 "a PASID to which nothing is attached again has no entry (first stage)"
 t_pasid_unclaimed()
 {
-	pasids pasid-unclaimed ilu.end=unclaimed --kernel pasid
+	pasids pasid-unclaimed ilu.end=unclaimed --kernel fault
 	guest_kept "a PASID for which nothing is attached is revoked"
 }
 
 test_case debug_pasid@ss:pasid-bits=16 "lockdep and KASAN have no complaint about PASIDs"
 t_debug_pasid() { pasids debug-pasid "$DEBUG_APPEND" --kernel debug "${DEBUG_VM[@]}"; }
+
+# --- a kernel that another one crashed into ----------------------------------------------
+
+test_case kdump@sm "a crash kernel gives out no domain id that is in use in scalable mode"
+test_case kdump@legacy "a crash kernel gives out no domain id that is in use in legacy mode"
+t_kdump()
+{
+	running kdump kdump crashkernel=256M --kernel fault
+	guest_all_kept
+	guest_kept "all domain ids that are in use stay reserved"
+}
 
 # --- the next kernel is told to use another mode ----------------------------------------
 

@@ -48,6 +48,10 @@ struct iommu_restored_device {
 	struct iommu_domain *left;
 };
 
+/* iommu.c */
+void iommu_remove_dev_pasid(struct device *dev, ioasid_t pasid,
+			    struct iommu_domain *domain);
+
 #ifdef CONFIG_IOMMU_LIVEUPDATE
 
 u32 iommu_liveupdate_crc(const void *ser, size_t len);
@@ -71,6 +75,7 @@ bool iommu_restored_needs(struct pci_dev *pdev);
 bool iommu_restored_may_claim(struct device *dev, void *owner);
 bool iommu_restored_may_stage(struct device *dev, ioasid_t pasid);
 bool iommu_restored_pasid(struct device *dev, ioasid_t pasid);
+bool iommu_restored_drop_left(struct device *dev, ioasid_t pasid);
 
 /* liveupdate.c */
 void iommu_preserved_device_lost(struct device *dev, ioasid_t pasid);
@@ -90,8 +95,6 @@ struct iommu_domain *iommu_group_end_restored_pasid(struct device *dev,
 						    struct iommu_domain *restored);
 void iommu_group_attach_staged(struct device *dev, ioasid_t pasid,
 			       struct iommu_domain *domain);
-void iommu_remove_dev_pasid(struct device *dev, ioasid_t pasid,
-			    struct iommu_domain *domain);
 
 #else /* CONFIG_IOMMU_LIVEUPDATE */
 
@@ -128,6 +131,11 @@ static inline bool iommu_restored_may_stage(struct device *dev, ioasid_t pasid)
 }
 
 static inline bool iommu_restored_pasid(struct device *dev, ioasid_t pasid)
+{
+	return false;
+}
+
+static inline bool iommu_restored_drop_left(struct device *dev, ioasid_t pasid)
 {
 	return false;
 }

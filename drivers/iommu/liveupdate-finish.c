@@ -123,6 +123,25 @@ bool iommu_restored_pasid(struct device *dev, ioasid_t pasid)
 }
 
 /**
+ * iommu_restored_drop_left - What was staged for a PASID is detached
+ * @dev: The device
+ * @pasid: The PASID, which is in restored state
+ *
+ * Context: iommu_liveupdate_rwsem held for read, mutex of the group of @dev.
+ * Return: false if it is staged. true if the PASID has been revoked since, so that
+ * it is not, and will not be attached either now.
+ */
+bool iommu_restored_drop_left(struct device *dev, ioasid_t pasid)
+{
+	struct iommu_restored_device *rdev = iommu_restored_find_device(dev, pasid);
+
+	if (!rdev || !rdev->blocked)
+		return false;
+	rdev->left = NULL;
+	return true;
+}
+
+/**
  * iommu_restored_domain_devices - Count the devices of a restored domain
  * @id: Id of the domain, as iommu_domain_preserve() gave it
  *
@@ -325,13 +344,10 @@ static void revoke_device(struct iommu_restored_device *rdev)
 	 * run into the domain that comes next.
 	 */
 	pci_clear_master(to_pci_dev(rdev->dev));
-	/* Its PASIDs have the same end, whatever domain they have */
-	list_for_each_entry(other, &iommu_restored_devices, list) {
-		if (other->dev != rdev->dev || other == rdev)
-			continue;
-		revoke_pasid(other);
-		other->rdom = rdev->rdom;
-	}
+	/* Its PASIDs as well. What was staged for them waits for their domain's end. */
+	list_for_each_entry(other, &iommu_restored_devices, list)
+		if (other->dev == rdev->dev && other != rdev)
+			revoke_pasid(other);
 	rdev->left = iommu_group_end_restored(rdev->dev);
 	rdev->verified = NULL;
 	dev_info(rdev->dev, "live update: its inherited translation is revoked, it has been stopped\n");

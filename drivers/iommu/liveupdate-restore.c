@@ -236,6 +236,7 @@ struct iommu_domain *iommu_restored_device_probe(struct device *dev)
  */
 void iommu_restored_pasids_probe(struct device *dev)
 {
+	struct iommu_domain *blocked = dev_iommu_ops(dev)->blocked_domain;
 	struct iommu_restored_device *rdev;
 	struct iommu_domain *domain;
 	ioasid_t pasid;
@@ -249,17 +250,20 @@ void iommu_restored_pasids_probe(struct device *dev)
 			continue;
 		rdev->dev = dev;
 		domain = restored_domain(rdev);
-		ret = PTR_ERR_OR_ZERO(domain);
-		if (!ret && pasid >= dev->iommu->max_pasids)
+		if (IS_ERR(domain))
+			ret = PTR_ERR(domain);
+		else if (pasid >= dev->iommu->max_pasids)
 			ret = -EINVAL;
-		if (!ret)
+		else if (!domain->ops->set_dev_pasid)
+			ret = -EOPNOTSUPP;
+		else
 			ret = domain->ops->set_dev_pasid(domain, dev, pasid, NULL);
 		if (!ret)
 			continue;
 		dev_err(dev, "live update: cannot take over what PASID %u inherited, it is blocked: %pe\n",
 			pasid, ERR_PTR(ret));
 		rdev->blocked = true;
-		if (pasid < dev->iommu->max_pasids)
+		if (blocked && blocked->ops->set_dev_pasid)
 			iommu_remove_dev_pasid(dev, pasid, NULL);
 	}
 }
@@ -283,6 +287,7 @@ void iommu_restored_device_blocked(struct device *dev)
 static void forget_device(struct iommu_restored_device *rdev)
 {
 	rdev->dev = NULL;
+	rdev->left = NULL;
 	/* Never match a device that is plugged in here later */
 	rdev->ser.segment = U32_MAX;
 }
@@ -300,7 +305,7 @@ void iommu_restored_device_reset(struct device *dev)
 	rdev = iommu_restored_find_device(dev, IOMMU_NO_PASID);
 	if (!rdev)
 		return;
-	dev_info(dev, "live update: has been reset, it does not go on\n");
+	dev_info(dev, "live update: has been reset, it does not go on by itself\n");
 	forget_device(rdev);
 }
 
@@ -357,6 +362,17 @@ static int __init read_domains(struct kho_block_set *blocks)
 	return 0;
 }
 
+static bool __init has_record(const struct iommu_device_ser *ser)
+{
+	struct iommu_restored_device *rdev;
+
+	list_for_each_entry(rdev, &iommu_restored_devices, list)
+		if (rdev->ser.segment == ser->segment &&
+		    rdev->ser.bdf == ser->bdf && rdev->ser.pasid == ser->pasid)
+			return true;
+	return false;
+}
+
 static int __init read_devices(struct kho_block_set *blocks)
 {
 	struct iommu_restored_device *rdev;
@@ -366,7 +382,14 @@ static int __init read_devices(struct kho_block_set *blocks)
 	kho_block_set_it_init(&it, blocks);
 	while ((ser = kho_block_set_it_read_entry(&it))) {
 		if (ser->crc != iommu_liveupdate_crc(ser, offsetof(typeof(*ser), crc))) {
-			pr_err("record of a device is damaged, the device will be stopped\n");
+			pr_err("record of a device or a PASID is damaged, it will be blocked\n");
+			continue;
+		}
+		if (has_record(ser)) {
+			pr_err("%04x:%02x:%02x.%u PASID %u has two records, one is dropped\n",
+			       ser->segment, PCI_BUS_NUM(ser->bdf),
+			       PCI_SLOT(ser->bdf & 0xff), PCI_FUNC(ser->bdf & 0xff),
+			       ser->pasid);
 			continue;
 		}
 		rdev = kzalloc_obj(*rdev);

@@ -78,6 +78,8 @@ int remove_device(const char *bdf);
  * the same name. 0 or -errno.
  */
 int load_next_kernel(int stage, const char *extra);
+/* The same for a kernel that starts when this one crashes. */
+int load_crash_kernel(int stage, const char *extra);
 /* Starts the loaded kernel; returns only when refused, with -errno. */
 int start_next_kernel(void);
 /* Both of the above; a refusal ends the run. */
@@ -333,5 +335,6 @@ void scen_frames(int stage);
 void scen_bench(int stage);
 void scen_ats(int stage);
 void scen_pasid(int stage);
+void scen_kdump(int stage);
 
 #endif

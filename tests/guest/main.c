@@ -32,6 +32,7 @@ static const struct scenario scenarios[] = {
 	{ "bench", scen_bench },
 	{ "ats", scen_ats },
 	{ "pasid", scen_pasid },
+	{ "kdump", scen_kdump },
 };
 
 static void mount_all(void)

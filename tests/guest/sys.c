@@ -283,7 +283,7 @@ static const char *other_kernel(void)
 	return KERNEL_B;
 }
 
-int load_next_kernel(int stage, const char *extra)
+static int load_kernel(int stage, const char *extra, unsigned long flags)
 {
 	char cmdline[CMDLINE_LEN], replace[768], report[256];
 	int kernel, initrd;
@@ -300,12 +300,22 @@ int load_next_kernel(int stage, const char *extra)
 	if (kernel < 0 || initrd < 0)
 		give_up("the kernel or /sys/firmware/initrd is missing");
 	ret = syscall(SYS_kexec_file_load, kernel, initrd, strlen(cmdline) + 1,
-		      cmdline, 0UL);
+		      cmdline, flags);
 	if (ret)
 		ret = -errno;
 	close(kernel);
 	close(initrd);
 	return ret;
+}
+
+int load_next_kernel(int stage, const char *extra)
+{
+	return load_kernel(stage, extra, 0);
+}
+
+int load_crash_kernel(int stage, const char *extra)
+{
+	return load_kernel(stage, extra, KEXEC_FILE_ON_CRASH);
 }
 
 int start_next_kernel(void)

@@ -701,8 +701,12 @@ void intel_inherited_invalidate(struct intel_iommu *iommu,
 					 DMA_TLB_DSI_FLUSH);
 
 	/* Last: the device may ask anew as soon as it has forgotten */
-	if (info)
-		devtlb_invalidation_with_pasid(iommu, info->dev, entry->pasid);
+	if (!info)
+		return;
+	devtlb_invalidation_with_pasid(iommu, info->dev, entry->pasid);
+	if (info->ats_enabled && pci_device_is_present(to_pci_dev(info->dev)))
+		quirk_extra_dev_tlb_flush(info, 0, MAX_AGAW_PFN_WIDTH,
+					  entry->pasid, info->ats_qdep);
 }
 
 /* Present is the first bit of an entry of either kind */
@@ -854,7 +858,8 @@ void intel_inherited_revoke(struct device_domain_info *info)
 
 	guard(mutex)(&info->iommu->did_lock);
 	for_each_inherited_entry(entry, inherited, info_devid(info)) {
-		if (!entry->present)
+		/* What is attached goes by intel_inherited_detach() */
+		if (!entry->present || entry->attached)
 			continue;
 		/*
 		 * The device may be doing DMA that was set up in the previous
@@ -943,11 +948,18 @@ void intel_inherited_revoke_all(u64 top)
 			continue;
 
 		guard(mutex)(&iommu->did_lock);
-		for (i = 0; i < inherited->nr; i++)
-			if (inherited->entries[i].present &&
-			    !inherited->entries[i].attached &&
-			    (!top || inherited->entries[i].top == top))
-				revoke_entry(iommu, &inherited->entries[i], NULL);
+		for (i = 0; i < inherited->nr; i++) {
+			struct intel_inherited_entry *entry = &inherited->entries[i];
+			struct device *dev;
+
+			if (!entry->present || entry->attached ||
+			    (top && entry->top != top))
+				continue;
+			/* If it is here it may have ATS, and it stays meanwhile */
+			dev = device_rbtree_find(iommu, entry->rid);
+			revoke_entry(iommu, entry,
+				     dev ? dev_iommu_priv_get(dev) : NULL);
+		}
 		/* Of those that are not probed, and of which nothing is left */
 		for (i = 0; i < inherited->nr_dirs; i++)
 			if (!device_present(inherited, inherited->dirs[i].device))

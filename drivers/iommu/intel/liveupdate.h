@@ -109,9 +109,10 @@ struct intel_inherited {
 		for_each_if(entry->device == (devid))
 
 /* The same for one PASID. There are several for IOMMU_NO_PASID in legacy mode */
-#define for_each_inherited_pasid(entry, inherited, devid, nr)		\
-	for_each_inherited_entry(entry, inherited, devid)		\
-		for_each_if(entry->pasid == (nr))
+#define for_each_inherited_pasid(entry, inherited, devid, id)		\
+	for (entry = (inherited)->entries;				\
+	     entry < (inherited)->entries + (inherited)->nr; entry++)	\
+		for_each_if(entry->device == (devid) && entry->pasid == (id))
 
 #ifdef CONFIG_IOMMU_LIVEUPDATE
 

@@ -217,10 +217,10 @@ static void set_staged(struct device_domain_info *info, u32 pasid,
  *
  * Context: iommu_liveupdate_rwsem held for read, mutex of the device's group.
  * Return: 0, or, with a line in the log: -EINVAL if the entry of @dev would not
- * differ in the page table only, or if @domain cannot have the domain id.
- * -EINVAL also if @domain does not suit the unit, -EOPNOTSUPP if it is for the other
- * stage or handles I/O page faults, -EBUSY if it tracks dirty pages, -ENODATA if the device does not use its inherited entry any
- * more, -ENOMEM.
+ * differ in the page table only, or if @domain cannot have the domain id,
+ * -EOPNOTSUPP if it is for the other stage, -EBUSY if it tracks dirty pages,
+ * -ENODATA if the device does not use its inherited entry any more. -EINVAL also if
+ * @domain does not suit the unit, -EOPNOTSUPP if it handles I/O page faults, -ENOMEM.
  */
 int intel_iommu_stage(struct iommu_domain *domain, struct device *dev,
 		      ioasid_t pasid)
@@ -260,6 +260,8 @@ int intel_iommu_stage(struct iommu_domain *domain, struct device *dev,
 		scoped_guard(spinlock_irqsave, &dmar_domain->lock)
 			if (dmar_domain->dirty_tracking)
 				ret = -EBUSY;
+		if (ret)
+			dev_warn(dev, "live update: the domain tracks dirty pages, it cannot take over\n");
 		if (!ret)
 			ret = cache_tag_assign_domain(dmar_domain, dev, pasid);
 		if (!ret)

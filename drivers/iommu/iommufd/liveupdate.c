@@ -15,9 +15,10 @@
  *
  * What is refused, because it could not be carried
  *   Mappings that are not of a memfd which was preserved in the same session
- *   before, HWPTs that track dirty pages or can be the parent of nested ones, PASIDs
- *   of a device to which nothing else is attached, no-IOMMU mode, and an iommufd with access, fault, nested HWPT or
- *   vIOMMU objects in it. What the IOMMU core and driver refuse comes on top.
+ *   before, HWPTs that track dirty pages or can be the parent of nested ones,
+ *   PASIDs of a device to which nothing else is attached, no-IOMMU mode, and an
+ *   iommufd with access, fault, nested HWPT or vIOMMU objects in it. What the
+ *   IOMMU core and driver refuse comes on top.
  *
  * From preserve to unpreserve, and while the file is being finished, the IOAS of
  * such a HWPT cannot be changed (io_pagetable.c), the HWPT cannot be destroyed, and

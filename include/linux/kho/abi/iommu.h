@@ -77,8 +77,8 @@ struct iommu_domain_ser {
  * @reserved: 0
  * @vendor: PCI vendor id
  * @device: PCI device id
- * @pasid: The PASID, 0 for the device itself. A device has a record for itself if it
- *         has one for a PASID
+ * @pasid: The PASID, 0 for the device itself. The record of a device comes before
+ *         those of its PASIDs
  * @crc: CRC32 of everything before
  */
 struct iommu_device_ser {
