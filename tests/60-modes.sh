@@ -5,7 +5,7 @@
 # second stage with the QEMU of the distribution (sm) and a newer one (ss), first stage
 # with a newer one (fs). TEST@MODE is TEST of another area in this mode (use_mode in
 # scripts/testlib.sh). Options of the unit that do not go with a mode, as caching mode,
-# take turns, so that each is in several tests; --matrix has all of them with all.
+# take turns, so that each is in several tests; --matrix has all tests with all of them.
 
 area modes "live updates in scalable mode"
 
@@ -71,17 +71,26 @@ for name in "${long_tests[@]}"; do
 	nr=$((nr + 1))
 done
 
+# All that bring no IOMMU or QEMU of their own
+all_tests=()
+# shellcheck disable=SC2154
+for name in "${tests[@]}"; do
+	case "$name" in
+	e2e.machines|*.frames_new*|*@*) ;;
+	e2e.*|dma.*) all_tests+=("${name#*.}") ;;
+	esac
+done
 for kind in legacy sm ss fs; do
 	read -r -a sets <<<"${mode_options[$kind]}"
 	for options in "${sets[@]}"; do
-		for name in "${mode_tests[@]}" "${long_tests[@]%@*}"; do
+		for name in "${all_tests[@]}"; do
 			[[ -z ${promise[modes.$name@$kind:$options]:-} ]] || continue
 			test_case --when matrix "$name@$kind:$options" \
 				"${mode_name[$kind]}: $(promise_of "$name")"
 		done
 	done
 done
-unset nr kind name sets options
+unset nr kind name sets options all_tests
 
 # --- PASIDs, which an edu device has in the kernel with tests/pasid/edu.patch ---------------
 

@@ -74,7 +74,7 @@ adopt_pasid_table(struct intel_iommu *iommu, struct intel_inherited *inherited,
 	for (i = 0; i < PASID_TBL_ENTRIES; i++) {
 		struct pasid_entry *pte = &table[i];
 
-		if (!memchr_inv(pte, 0, sizeof(*pte)))
+		if (!intel_inherited_any(pte->val, ARRAY_SIZE(pte->val)))
 			continue;
 		ser = find_pasid(pasids, nr_pasids, rid, first + i);
 		if (ser && adopt_pasid_entry(iommu, inherited, ser, pte))

@@ -282,7 +282,7 @@ static unsigned int __init adopt_context_table(struct intel_iommu *iommu,
 	int ret;
 
 	for (entry = (u64 *)context; entry < end; entry += words, rid++) {
-		if (!memchr_inv(entry, 0, words * sizeof(u64)))
+		if (!intel_inherited_any(entry, words))
 			continue;
 		ret = -1;
 		if (words == 2 || (!entry[2] && !entry[3]))

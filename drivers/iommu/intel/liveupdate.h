@@ -114,6 +114,16 @@ struct intel_inherited {
 	     entry < (inherited)->entries + (inherited)->nr; entry++)	\
 		for_each_if(entry->device == (devid) && entry->pasid == (id))
 
+/* Is there anything in an entry? Almost always there is not. */
+static inline bool intel_inherited_any(const u64 *words, unsigned int nr)
+{
+	u64 any = 0;
+
+	while (nr--)
+		any |= *words++;
+	return any;
+}
+
 #ifdef CONFIG_IOMMU_LIVEUPDATE
 
 /* adopt.c */
