@@ -257,7 +257,8 @@ t_ats_off()
 {
 	running ats ats-off "ilu.dev=0000:01:00.0 ilu.end=noats" "${ATS_RNG[@]}"
 	guest_all_kept
-	in_test "vtd_dmar_fault sid 0x100 " || fail "the device's DMA was not blocked"
+	# It is stopped as well, so QEMU sees no fault of it.
+	guest_kept "it does not reach memory any more"
 	never_off
 	no_splat
 }
