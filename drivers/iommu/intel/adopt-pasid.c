@@ -43,9 +43,8 @@ static bool __init adopt_pasid_entry(struct intel_iommu *iommu,
 	    (pgtt != PASID_ENTRY_PGTT_FL_ONLY && pgtt != PASID_ENTRY_PGTT_SL_ONLY))
 		return false;
 
-	for_each_inherited_entry(entry, inherited, ser->device)
-		if (entry->pasid == ser->pasid)
-			return intel_adopt_entry(iommu, entry, pte->val);
+	for_each_inherited_pasid(entry, inherited, ser->device, ser->pasid)
+		return intel_adopt_entry(iommu, entry, pte->val);
 	return false;
 }
 
@@ -255,8 +254,8 @@ bool intel_inherited_has_dir(struct intel_inherited *inherited, u16 device)
  * @iommu: A unit in scalable mode
  * @device: The device, of which no inherited entry is present any more
  *
- * Does nothing if the device has it already, or there is none. Without its context entry the device
- * cannot use either what it had translated by ATS.
+ * Does nothing if the device has it already, or there is none. Without its context
+ * entry the device cannot use either what it had translated by ATS.
  *
  * Context: iommu_liveupdate_rwsem held, for write unless @device is being probed.
  */

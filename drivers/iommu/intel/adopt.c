@@ -262,7 +262,7 @@ static int __init adopt_context(struct intel_iommu *iommu,
 		return intel_adopt_pasid_dir(iommu, inherited, ser,
 					     record_pasids(), record->nr_pasids);
 
-	if (((context->lo >> 2) & 3) > CONTEXT_TT_DEV_IOTLB)
+	if (intel_context_tt(context->lo) > CONTEXT_TT_DEV_IOTLB)
 		return -1;
 	for_each_inherited_entry(entry, inherited, ser->device)
 		if (entry->rid == rid)
@@ -741,20 +741,25 @@ static void drop_entry(struct intel_iommu *iommu,
 	intel_inherited_put_did(iommu, domain, entry->did);
 }
 
-static bool has_inherited(struct device_domain_info *info,
-			  struct intel_inherited *inherited)
+static bool device_present(struct intel_inherited *inherited, u16 device)
 {
 	struct intel_inherited_entry *entry;
 
+	for_each_inherited_entry(entry, inherited, device)
+		if (entry->present)
+			return true;
+	return false;
+}
+
+static bool has_inherited(struct device_domain_info *info,
+			  struct intel_inherited *inherited)
+{
 	/* A context entry may be left of which no PASID is */
 	if (sm_supported(info->iommu))
 		return intel_inherited_has_dir(inherited, info_devid(info));
 
 	guard(mutex)(&info->iommu->did_lock);
-	for_each_inherited_entry(entry, inherited, info_devid(info))
-		if (entry->present)
-			return true;
-	return false;
+	return device_present(inherited, info_devid(info));
 }
 
 /**
@@ -787,7 +792,7 @@ bool intel_inherited_features(struct device_domain_info *info)
 	if (sm_supported(iommu))
 		ats = ce.lo & CONTEXT_DTE;
 	else
-		ats = ((ce.lo >> 2) & 3) == CONTEXT_TT_DEV_IOTLB;
+		ats = intel_context_tt(ce.lo) == CONTEXT_TT_DEV_IOTLB;
 	if (ats && !info->ats_supported) {
 		/* What it had translated could not be taken away from it */
 		dev_err(info->dev, "live update: it uses ATS, which this kernel does not, it is blocked\n");
@@ -915,16 +920,6 @@ void intel_inherited_release(struct device_domain_info *info)
 	if (info->pasid_table)
 		intel_inherited_clear_contexts(iommu, info_devid(info),
 					       virt_to_phys(info->pasid_table->table));
-}
-
-static bool device_present(struct intel_inherited *inherited, u16 device)
-{
-	struct intel_inherited_entry *entry;
-
-	for_each_inherited_entry(entry, inherited, device)
-		if (entry->present)
-			return true;
-	return false;
 }
 
 /**

@@ -337,7 +337,7 @@ int intel_handover_copy(struct intel_handover *handover, u16 rid, u64 top,
 		if (ret)
 			return ret;
 	} else if ((entry.lo & VTD_PAGE_MASK) != top ||
-		   ((entry.lo >> 2) & 3) > CONTEXT_TT_DEV_IOTLB) {
+		   intel_context_tt(entry.lo) > CONTEXT_TT_DEV_IOTLB) {
 		return -EINVAL;
 	}
 

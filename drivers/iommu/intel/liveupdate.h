@@ -124,6 +124,12 @@ static inline bool intel_inherited_any(const u64 *words, unsigned int nr)
 	return any;
 }
 
+/* The translation type of a context entry in legacy mode */
+static inline unsigned int intel_context_tt(u64 lo)
+{
+	return (lo >> 2) & 3;
+}
+
 #ifdef CONFIG_IOMMU_LIVEUPDATE
 
 /* adopt.c */
