@@ -22,7 +22,6 @@
 
 #include <linux/crc32.h>
 #include <linux/init.h>
-#include <linux/io.h>
 #include <linux/iommu-liveupdate.h>
 #include <linux/kexec_handover.h>
 #include <linux/kho/abi/iommu.h>
@@ -407,6 +406,10 @@ static int __init read_records(struct iommu_liveupdate_ser *ser)
 	struct kho_block_set domains, devices;
 	int ret;
 
+	if (!kho_restorable(ser->domains, KHO_BLOCK_SIZE) ||
+	    !kho_restorable(ser->devices, KHO_BLOCK_SIZE))
+		return -EFAULT;
+
 	kho_block_set_init(&domains, sizeof(struct iommu_domain_ser));
 	kho_block_set_init(&devices, sizeof(struct iommu_device_ser));
 
@@ -441,7 +444,11 @@ static int __init iommu_restored_init(void)
 	if (ret)
 		return ret == -ENOENT ? 0 : ret;
 
-	ser = phys_to_virt(data);
+	ser = kho_restorable(data, sizeof(*ser));
+	if (!ser) {
+		pr_err("the header of the records was not preserved\n");
+		return -EFAULT;
+	}
 	if (ser->version != IOMMU_LIVEUPDATE_VERSION ||
 	    ser->length != sizeof(*ser)) {
 		pr_err("handed over in version %u, this kernel knows %u\n",

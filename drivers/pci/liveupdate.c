@@ -916,8 +916,14 @@ static struct liveupdate_subsystem pci_liveupdate_subsystem = {
 	.name = PCI_LIVEUPDATE_NAME,
 };
 
-static int __init check_record(const struct pci_liveupdate_ser *ser)
+static int __init check_record(u64 data)
 {
+	const struct pci_liveupdate_ser *ser = kho_restorable(data, sizeof(*ser));
+
+	if (!ser) {
+		pr_err("the record of the previous kernel was not preserved\n");
+		return -EFAULT;
+	}
 	if (ser->version != PCI_LIVEUPDATE_VERSION) {
 		pr_err("handed over in version %u, this kernel knows %u\n",
 		       ser->version, PCI_LIVEUPDATE_VERSION);
@@ -927,6 +933,7 @@ static int __init check_record(const struct pci_liveupdate_ser *ser)
 	if (ser->crc == header_crc(ser) &&
 	    ser->nr_devices <= PCI_LIVEUPDATE_MAX_DEVICES &&
 	    ser->length == struct_size(ser, devices, ser->nr_devices) &&
+	    kho_restorable(data, ser->length) &&
 	    ser->devices_crc == devices_crc(ser))
 		return 0;
 
@@ -982,10 +989,10 @@ static int __init pci_liveupdate_read(void)
 	if (ret)
 		return ret == -ENOENT ? 0 : ret;
 
-	ser = phys_to_virt(data);
-	ret = check_record(ser);
+	ret = check_record(data);
 	if (ret)
 		return ret;
+	ser = phys_to_virt(data);
 
 	guard(mutex)(&pci_liveupdate_lock);
 

@@ -296,6 +296,10 @@ long kho_preserved_pages(void);
 /* Kernel log lines since the last call to log_mark(). */
 void log_mark(void);
 unsigned int log_count(const char *needle, const char *needle2);
+/* Lets log_count() see all of them again. */
+void log_rewind(void);
+/* The first line of this kernel's log with @needle; false if there is none. */
+bool log_find(const char *needle, char *line, size_t len);
 /* IOMMU faults of @bdf since log_mark(); waits for up to @wait_ms for one. */
 unsigned int faults_of(const char *bdf, unsigned int wait_ms);
 /* First WARNING, BUG, lockdep or KASAN line of this kernel's log, or NULL. */
@@ -336,5 +340,6 @@ void scen_bench(int stage);
 void scen_ats(int stage);
 void scen_pasid(int stage);
 void scen_kdump(int stage);
+void scen_damage(int stage);
 
 #endif

@@ -33,6 +33,7 @@ static const struct scenario scenarios[] = {
 	{ "ats", scen_ats },
 	{ "pasid", scen_pasid },
 	{ "kdump", scen_kdump },
+	{ "damage", scen_damage },
 };
 
 static void mount_all(void)

@@ -247,6 +247,37 @@ unsigned int log_count(const char *needle, const char *needle2)
 	return c.n;
 }
 
+void log_rewind(void)
+{
+	mark = 0;
+}
+
+struct find {
+	const char *needle;
+	char *line;
+	size_t len;
+};
+
+static bool find_line(char *text, void *arg)
+{
+	struct find *f = arg;
+
+	if (!strstr(text, f->needle))
+		return false;
+	snprintf(f->line, f->len, "%s", text);
+	f->line[strcspn(f->line, "\n")] = '\0';
+	return true;
+}
+
+bool log_find(const char *needle, char *line, size_t len)
+{
+	struct find f = { needle, line, len };
+
+	line[0] = '\0';
+	walk_log(0, find_line, &f);
+	return line[0];
+}
+
 unsigned int faults_of(const char *bdf, unsigned int wait_ms)
 {
 	char device[64];

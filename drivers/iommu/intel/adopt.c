@@ -60,14 +60,21 @@ static struct intel_pasid_ser *__init record_pasids(void)
 	return (struct intel_pasid_ser *)(record_rids() + record->nr_rids);
 }
 
-static bool __init record_valid(const struct intel_liveupdate_ser *ser)
+/* Return: the record at @data, or NULL, with a line in the log */
+static struct intel_liveupdate_ser *__init find_record(u64 data)
 {
+	struct intel_liveupdate_ser *ser;
 	size_t arrays;
 
+	ser = kho_restorable(data, sizeof(*ser));
+	if (!ser) {
+		pr_err("the record of the previous kernel was not preserved\n");
+		return NULL;
+	}
 	if (ser->version != INTEL_LIVEUPDATE_VERSION) {
 		pr_err("handed over in version %u, this kernel knows %u\n",
 		       ser->version, INTEL_LIVEUPDATE_VERSION);
-		return false;
+		return NULL;
 	}
 
 	arrays = size_add(size_mul(ser->nr_units, sizeof(struct intel_unit_ser)),
@@ -76,11 +83,12 @@ static bool __init record_valid(const struct intel_liveupdate_ser *ser)
 					   sizeof(struct intel_pasid_ser)));
 	if (ser->crc != crc32_le(~0, (void *)ser, offsetof(typeof(*ser), crc)) ||
 	    ser->length != size_add(sizeof(*ser), arrays) ||
+	    !kho_restorable(data, ser->length) ||
 	    ser->arrays_crc != crc32_le(~0, (void *)(ser + 1), arrays)) {
 		pr_err("the record of the previous kernel is damaged\n");
-		return false;
+		return NULL;
 	}
-	return true;
+	return ser;
 }
 
 /* The mode of a unit cannot be changed while it translates */
@@ -124,8 +132,8 @@ bool __init intel_inherited_init(void)
 	if (liveupdate_subsystem_get_incoming(INTEL_LIVEUPDATE_NAME, &data))
 		return false;
 
-	ser = phys_to_virt(data);
-	if (!record_valid(ser))
+	ser = find_record(data);
+	if (!ser)
 		return false;
 
 	record = kmemdup(ser, ser->length, GFP_KERNEL);
@@ -162,11 +170,29 @@ static void __init set_pasid(struct intel_inherited_entry *entry,
 	entry->top = pte.val[entry->first_stage ? 2 : 0] & VTD_PAGE_MASK;
 }
 
+/* Return: where the next entry goes: behind @entry if that is the first of its kind */
+static struct intel_inherited_entry *__init
+next_entry(struct intel_inherited *inherited, struct intel_inherited_entry *entry)
+{
+	struct intel_inherited_entry *other;
+
+	for (other = inherited->entries; other < entry; other++) {
+		if (other->rid != entry->rid || other->pasid != entry->pasid)
+			continue;
+		pr_err("%02x:%02x.%u PASID %u has two records, one is dropped\n",
+		       PCI_BUS_NUM(entry->rid), PCI_SLOT(entry->rid & 0xff),
+		       PCI_FUNC(entry->rid & 0xff), entry->pasid);
+		return entry;
+	}
+	return entry + 1;
+}
+
 static struct intel_inherited *__init alloc_inherited(u32 unit)
 {
 	bool scalable = record_units()[unit].scalable;
 	struct intel_pasid_ser *pasids = record_pasids();
 	struct intel_rid_ser *rids = record_rids();
+	struct intel_inherited_entry *entry;
 	struct intel_inherited *inherited;
 	unsigned int nr = 0, nr_rids = 0;
 	u32 i;
@@ -183,17 +209,23 @@ static struct intel_inherited *__init alloc_inherited(u32 unit)
 		return NULL;
 	inherited->nr = nr;
 
-	nr = 0;
-	if (!scalable) {
-		for (i = 0; i < record->nr_rids; i++)
-			if (rids[i].unit == unit)
-				set_context(&inherited->entries[nr++], &rids[i]);
-		return inherited;
+	entry = inherited->entries;
+	for (i = 0; i < record->nr_rids && !scalable; i++) {
+		if (rids[i].unit != unit)
+			continue;
+		set_context(entry, &rids[i]);
+		entry = next_entry(inherited, entry);
 	}
+	for (i = 0; i < record->nr_pasids && scalable; i++) {
+		if (pasids[i].unit != unit)
+			continue;
+		set_pasid(entry, &pasids[i]);
+		entry = next_entry(inherited, entry);
+	}
+	inherited->nr = entry - inherited->entries;
+	if (!scalable)
+		return inherited;
 
-	for (i = 0; i < record->nr_pasids; i++)
-		if (pasids[i].unit == unit)
-			set_pasid(&inherited->entries[nr++], &pasids[i]);
 	/* Not more than there are requester IDs */
 	inherited->dirs = kzalloc_objs(*inherited->dirs, nr_rids);
 	if (!inherited->dirs) {

@@ -629,10 +629,11 @@ static void iommufd_luo_unpreserve(struct liveupdate_file_op_args *args)
 
 static struct iommufd_luo_ser *get_ser(u64 data)
 {
-	struct iommufd_luo_ser *ser = phys_to_virt(data);
+	struct iommufd_luo_ser *ser = kho_restorable(data, sizeof(*ser));
 
-	if (ser->crc == header_crc(ser) &&
+	if (ser && ser->crc == header_crc(ser) &&
 	    ser->length == struct_size(ser, hwpts, ser->nr_hwpts) &&
+	    kho_restorable(data, ser->length) &&
 	    ser->hwpts_crc == hwpts_crc(ser))
 		return ser;
 

@@ -158,9 +158,9 @@ static int vfio_pci_luo_freeze(struct liveupdate_file_op_args *args)
 
 static struct vfio_pci_luo_ser *get_ser(u64 data)
 {
-	struct vfio_pci_luo_ser *ser = phys_to_virt(data);
+	struct vfio_pci_luo_ser *ser = kho_restorable(data, sizeof(*ser));
 
-	if (ser->crc == ser_crc(ser) && ser->length == sizeof(*ser))
+	if (ser && ser->crc == ser_crc(ser) && ser->length == sizeof(*ser))
 		return ser;
 
 	pr_err("record of a preserved device is damaged\n");
