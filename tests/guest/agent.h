@@ -288,6 +288,8 @@ struct iommu_pages {
 };
 
 struct iommu_pages count_iommu_pages(void);
+/* A line of /proc/meminfo, @name with its colon. */
+long meminfo_kib(const char *name);
 /* Without what the kernel keeps reserved, as preserved memory nobody took back. */
 long mem_total_kib(void);
 bool kho_tree_visible(void);
@@ -341,5 +343,6 @@ void scen_ats(int stage);
 void scen_pasid(int stage);
 void scen_kdump(int stage);
 void scen_damage(int stage);
+void scen_soak(int stage);
 
 #endif

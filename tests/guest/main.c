@@ -34,6 +34,7 @@ static const struct scenario scenarios[] = {
 	{ "pasid", scen_pasid },
 	{ "kdump", scen_kdump },
 	{ "damage", scen_damage },
+	{ "soak", scen_soak },
 };
 
 static void mount_all(void)

@@ -42,17 +42,22 @@ struct iommu_pages count_iommu_pages(void)
 	return pages;
 }
 
-long mem_total_kib(void)
+long meminfo_kib(const char *name)
 {
 	char text[4096];
 	ssize_t len = read_file("/proc/meminfo", text, sizeof(text) - 1);
 	const char *p;
 
 	text[len > 0 ? len : 0] = '\0';
-	p = strstr(text, "MemTotal:");
+	p = strstr(text, name);
 	if (!p)
-		give_up("/proc/meminfo has no MemTotal");
-	return strtol(p + strlen("MemTotal:"), NULL, 10);
+		give_up("/proc/meminfo has no %s", name);
+	return strtol(p + strlen(name), NULL, 10);
+}
+
+long mem_total_kib(void)
+{
+	return meminfo_kib("MemTotal:");
 }
 
 /* ---- KHO's tree, read through /proc/kcore ----------------------------------- */
