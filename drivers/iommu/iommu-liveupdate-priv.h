@@ -51,6 +51,7 @@ struct iommu_restored_device {
 /* iommu.c */
 void iommu_remove_dev_pasid(struct device *dev, ioasid_t pasid,
 			    struct iommu_domain *domain);
+bool iommu_is_mock_device(struct device *dev);
 
 #ifdef CONFIG_IOMMU_LIVEUPDATE
 
@@ -59,10 +60,14 @@ u32 iommu_liveupdate_crc(const void *ser, size_t len);
 /* liveupdate-restore.c */
 extern struct list_head iommu_restored_domains;
 extern struct list_head iommu_restored_devices;
+extern struct list_head iommu_stranded_devices;
+bool iommu_liveupdate_identify(struct device *dev, struct iommu_device_ser *ser);
+void iommu_liveupdate_stop(struct device *dev);
 bool iommu_liveupdate_needs(struct device *dev, struct pci_dev *removed);
 struct iommu_restored_domain *iommu_restored_find_domain(u32 id);
 struct iommu_restored_device *iommu_restored_find_device(struct device *dev,
 							 ioasid_t pasid);
+bool iommu_restored_stranded(struct device *dev);
 struct iommu_domain *iommu_restored_device_probe(struct device *dev);
 void iommu_restored_pasids_probe(struct device *dev);
 void iommu_restored_device_blocked(struct device *dev);
@@ -97,6 +102,11 @@ void iommu_group_attach_staged(struct device *dev, ioasid_t pasid,
 			       struct iommu_domain *domain);
 
 #else /* CONFIG_IOMMU_LIVEUPDATE */
+
+static inline bool iommu_restored_stranded(struct device *dev)
+{
+	return false;
+}
 
 static inline struct iommu_domain *iommu_restored_device_probe(struct device *dev)
 {

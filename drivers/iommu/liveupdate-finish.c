@@ -27,7 +27,6 @@
 #include <linux/iommu.h>
 #include <linux/iommu-liveupdate.h>
 #include <linux/list.h>
-#include <linux/pci.h>
 #include <linux/slab.h>
 
 #include "iommu-liveupdate-priv.h"
@@ -343,7 +342,7 @@ static void revoke_device(struct iommu_restored_device *rdev)
 	 * What it was doing was meant for the inherited page table. It must not
 	 * run into the domain that comes next.
 	 */
-	pci_clear_master(to_pci_dev(rdev->dev));
+	iommu_liveupdate_stop(rdev->dev);
 	/* Its PASIDs as well. What was staged for them waits for their domain's end. */
 	list_for_each_entry(other, &iommu_restored_devices, list)
 		if (other->dev == rdev->dev && other != rdev)
@@ -359,6 +358,13 @@ static void forget_device(struct iommu_restored_device *rdev)
 	struct iommu_domain *left = rdev->left;
 	ioasid_t pasid = rdev->ser.pasid;
 	struct device *dev = rdev->dev;
+
+	/* No IOMMU driver has revoked anything for it, or the device is not here */
+	if (!dev && pasid == IOMMU_NO_PASID) {
+		rdev->rdom = NULL;
+		list_move(&rdev->list, &iommu_stranded_devices);
+		return;
+	}
 
 	/* First, as nothing is attached to what is in the list */
 	list_del(&rdev->list);

@@ -37,6 +37,7 @@
 
 LIST_HEAD(iommu_restored_domains);
 LIST_HEAD(iommu_restored_devices);
+LIST_HEAD(iommu_stranded_devices);
 
 /* Under the mutex of a group. Serializes the probe of devices with one domain. */
 static DEFINE_MUTEX(restored_probe_lock);
@@ -68,6 +69,44 @@ bool iommu_restored_pending(void)
 }
 
 /**
+ * iommu_liveupdate_identify - Say how the next kernel finds a device again
+ * @dev: The device
+ * @ser: Where its place, and what it is, are written
+ *
+ * Return: true, or false if @dev could not be found again.
+ */
+bool iommu_liveupdate_identify(struct device *dev, struct iommu_device_ser *ser)
+{
+	if (dev_is_pci(dev)) {
+		struct pci_dev *pdev = to_pci_dev(dev);
+
+		ser->segment = pci_domain_nr(pdev->bus);
+		ser->bdf = pci_dev_id(pdev);
+		ser->vendor = pdev->vendor;
+		ser->device = pdev->device;
+		return true;
+	}
+	if (iommu_is_mock_device(dev) && dev->id) {
+		ser->segment = IOMMU_LIVEUPDATE_MOCK_SEGMENT;
+		ser->bdf = dev->id;
+		return true;
+	}
+	return false;
+}
+
+/**
+ * iommu_liveupdate_stop - Stop the DMA of a device
+ * @dev: A device that iommu_liveupdate_identify() knows
+ *
+ * Context: May sleep.
+ */
+void iommu_liveupdate_stop(struct device *dev)
+{
+	if (dev_is_pci(dev))
+		pci_clear_master(to_pci_dev(dev));
+}
+
+/**
  * iommu_liveupdate_needs - Does a device go if another one is removed?
  * @dev: A device that has a part in a live update
  * @removed: The device to be removed
@@ -77,7 +116,7 @@ bool iommu_restored_pending(void)
  */
 bool iommu_liveupdate_needs(struct device *dev, struct pci_dev *removed)
 {
-	struct pci_dev *pdev = to_pci_dev(dev);
+	struct pci_dev *pdev = dev_is_pci(dev) ? to_pci_dev(dev) : NULL;
 
 	while (pdev && pdev != removed && pci_physfn(pdev) != removed)
 		pdev = pci_upstream_bridge(pdev);
@@ -140,25 +179,52 @@ struct iommu_restored_device *iommu_restored_find_device(struct device *dev,
 	return NULL;
 }
 
-/* Is this the record of a PCI device that is probed for the first time? */
-static bool matches(struct iommu_restored_device *rdev, struct pci_dev *pdev)
+/* Is this the record of a device that is probed for the first time? */
+static bool matches(struct iommu_restored_device *rdev,
+		    const struct iommu_device_ser *id)
 {
-	return !rdev->dev && rdev->ser.bdf == pci_dev_id(pdev) &&
-	       rdev->ser.segment == pci_domain_nr(pdev->bus);
+	return !rdev->dev && rdev->ser.bdf == id->bdf &&
+	       rdev->ser.segment == id->segment;
 }
 
-static struct iommu_restored_device *match_restored_device(struct device *dev)
+static struct iommu_restored_device *
+match_device(struct list_head *list, const struct iommu_device_ser *id)
 {
 	struct iommu_restored_device *rdev;
 
-	if (!dev_is_pci(dev))
-		return NULL;
-
-	list_for_each_entry(rdev, &iommu_restored_devices, list)
-		if (rdev->ser.pasid == IOMMU_NO_PASID &&
-		    matches(rdev, to_pci_dev(dev)))
+	list_for_each_entry(rdev, list, list)
+		if (rdev->ser.pasid == IOMMU_NO_PASID && matches(rdev, id))
 			return rdev;
 	return NULL;
+}
+
+/**
+ * iommu_restored_stranded - Does nobody control what a device translates with?
+ * @dev: A device that has no IOMMU in this kernel
+ *
+ * The device, or one that was in its place, was preserved, and its IOMMU still walks
+ * the tables of the previous kernel. Firmware or the command line hide the IOMMU, so
+ * nobody can revoke that. A driver would use physical addresses, which lead to what
+ * the previous kernel had mapped. That lasts until the next boot.
+ *
+ * Context: May sleep. Takes iommu_liveupdate_rwsem for read.
+ * Return: true, with a line in the log, if no driver may use the device.
+ */
+bool iommu_restored_stranded(struct device *dev)
+{
+	struct iommu_device_ser id = {};
+
+	if (!iommu_liveupdate_identify(dev, &id))
+		return false;
+
+	guard(iommu_liveupdate_read)();
+
+	if (!match_device(&iommu_restored_devices, &id) &&
+	    !match_device(&iommu_stranded_devices, &id))
+		return false;
+
+	dev_warn(dev, "live update: translates with tables of the previous kernel, and has no IOMMU driver, it cannot be used before the next boot\n");
+	return true;
 }
 
 /* The domain that a device, or a PASID of it, translates with, or an ERR_PTR() */
@@ -204,20 +270,21 @@ static struct iommu_domain *restored_domain(struct iommu_restored_device *rdev)
 struct iommu_domain *iommu_restored_device_probe(struct device *dev)
 {
 	struct iommu_restored_device *rdev;
-	struct pci_dev *pdev;
+	struct iommu_device_ser id = {};
+
+	if (!iommu_liveupdate_identify(dev, &id))
+		return NULL;
 
 	/* Devices of other groups may be probed at the same time */
 	guard(mutex)(&restored_probe_lock);
 
-	rdev = match_restored_device(dev);
+	rdev = match_device(&iommu_restored_devices, &id);
 	if (!rdev)
 		return NULL;
 
 	rdev->dev = dev;
-	pdev = to_pci_dev(dev);
-	if (rdev->ser.vendor != pdev->vendor ||
-	    rdev->ser.device != pdev->device) {
-		pci_err(pdev, "live update: preserved as %04x:%04x, another device is here\n",
+	if (rdev->ser.vendor != id.vendor || rdev->ser.device != id.device) {
+		dev_err(dev, "live update: preserved as %04x:%04x, another device is here\n",
 			rdev->ser.vendor, rdev->ser.device);
 		return ERR_PTR(-ENXIO);
 	}
@@ -237,15 +304,17 @@ void iommu_restored_pasids_probe(struct device *dev)
 {
 	struct iommu_domain *blocked = dev_iommu_ops(dev)->blocked_domain;
 	struct iommu_restored_device *rdev;
+	struct iommu_device_ser id = {};
 	struct iommu_domain *domain;
 	ioasid_t pasid;
 	int ret;
 
+	iommu_liveupdate_identify(dev, &id);
 	guard(mutex)(&restored_probe_lock);
 
 	list_for_each_entry(rdev, &iommu_restored_devices, list) {
 		pasid = rdev->ser.pasid;
-		if (pasid == IOMMU_NO_PASID || !matches(rdev, to_pci_dev(dev)))
+		if (pasid == IOMMU_NO_PASID || !matches(rdev, &id))
 			continue;
 		rdev->dev = dev;
 		domain = restored_domain(rdev);
@@ -328,7 +397,7 @@ bool iommu_restored_device_gone(struct device *dev)
 			continue;
 		if (rdev->ser.pasid == IOMMU_NO_PASID) {
 			found = true;
-			pci_clear_master(to_pci_dev(dev));
+			iommu_liveupdate_stop(dev);
 			dev_warn(dev, "live update: removed before its live update was finished\n");
 		} else if (!rdev->blocked) {
 			iommu_remove_dev_pasid(dev, rdev->ser.pasid,
@@ -473,3 +542,19 @@ static int __init iommu_restored_init(void)
 
 /* After LUO has found its data (early_initcall), before any device is probed */
 postcore_initcall(iommu_restored_init);
+
+/* After IOMMU drivers have probed the devices that were found */
+static int __init iommu_restored_report(void)
+{
+	struct iommu_restored_device *rdev;
+
+	guard(iommu_liveupdate_read)();
+	list_for_each_entry(rdev, &iommu_restored_devices, list)
+		if (!rdev->dev && rdev->ser.pasid == IOMMU_NO_PASID)
+			pr_err("%04x:%02x:%02x.%u was handed over, and no IOMMU driver has it\n",
+			       rdev->ser.segment, PCI_BUS_NUM(rdev->ser.bdf),
+			       PCI_SLOT(rdev->ser.bdf & 0xff),
+			       PCI_FUNC(rdev->ser.bdf & 0xff));
+	return 0;
+}
+device_initcall(iommu_restored_report);

@@ -28,8 +28,9 @@
 #include <linux/kho_block.h>
 #include <linux/list.h>
 #include <linux/liveupdate.h>
-#include <linux/pci.h>
+#include <linux/notifier.h>
 #include <linux/slab.h>
+#include <linux/suspend.h>
 
 #include "iommu-liveupdate-priv.h"
 #include "iommu-priv.h"
@@ -69,7 +70,10 @@ static LIST_HEAD(iommu_preserved_devices);
 static u64 nr_preserved_domains, nr_preserved_devices;
 static u32 next_domain_id = 1;
 
-/* Units are being added or removed, nothing can be preserved or prepared */
+/*
+ * Units are being added or removed, or the system is being suspended: nothing can be
+ * preserved or prepared
+ */
 static unsigned int nr_hotplugs;
 
 /* From prepare to cancel IOMMU drivers may have tables of their units ready */
@@ -108,9 +112,9 @@ find_preserved_device(struct device *dev, ioasid_t pasid,
 /**
  * iommu_liveupdate_begin_hotplug - A remapping unit will be added or removed
  *
- * Nothing can be preserved or prepared until iommu_liveupdate_end_hotplug(). The
- * rwsem is not held meanwhile: adding a unit probes devices, which takes it again,
- * and under iommu_probe_device_lock.
+ * Or the system is being suspended. Nothing can be preserved or prepared until
+ * iommu_liveupdate_end_hotplug(). The rwsem is not held meanwhile: adding a unit
+ * probes devices, which takes it again, and under iommu_probe_device_lock.
  *
  * Context: May sleep. Takes iommu_liveupdate_rwsem for write.
  * Return: 0, or -EBUSY from the first preserve to the last finish.
@@ -172,8 +176,8 @@ bool iommu_liveupdate_busy(struct pci_dev *pdev)
  * Context: May sleep. Takes iommu_liveupdate_rwsem for write. The caller must
  * make sure that no map or unmap of @domain is going on.
  * Return: 0, or -EOPNOTSUPP if the IOMMU driver cannot carry this domain,
- * -EBUSY if it is preserved already or a remapping unit is being added or
- * removed, -ENOMEM. Nothing is changed on an error.
+ * -EBUSY if it is preserved already, a remapping unit is being added or removed, or
+ * the system is being suspended, -ENOMEM. Nothing is changed on an error.
  */
 int iommu_domain_preserve(struct iommu_domain *domain, u32 *id)
 {
@@ -290,9 +294,10 @@ int iommu_device_preserve(struct device *dev, ioasid_t pasid,
 	const struct iommu_ops *ops = dev_iommu_ops(dev);
 	struct iommu_preserved_domain *pdom;
 	struct iommu_preserved_device *pdev;
+	struct iommu_device_ser id;
 	int ret;
 
-	if (!dev_is_pci(dev) || !ops->preserve_device) {
+	if (!iommu_liveupdate_identify(dev, &id) || !ops->preserve_device) {
 		dev_warn(dev, "live update: the translation of this device cannot be preserved\n");
 		return -EOPNOTSUPP;
 	}
@@ -457,8 +462,6 @@ static int write_records(struct iommu_liveupdate_ser *ser)
 
 	kho_block_set_it_init(&it, &device_blocks);
 	list_for_each_entry(pdev, &iommu_preserved_devices, list) {
-		struct pci_dev *pci = to_pci_dev(pdev->dev);
-
 		if (pdev->lost)
 			continue;
 		dev_ser = kho_block_set_it_reserve_entry(&it);
@@ -466,12 +469,9 @@ static int write_records(struct iommu_liveupdate_ser *ser)
 			return -ENOSPC;
 		*dev_ser = (struct iommu_device_ser) {
 			.domain_id = pdev->pdom->ser.id,
-			.segment = pci_domain_nr(pci->bus),
-			.bdf = pci_dev_id(pci),
-			.vendor = pci->vendor,
-			.device = pci->device,
 			.pasid = pdev->pasid,
 		};
+		iommu_liveupdate_identify(pdev->dev, dev_ser);
 		dev_ser->crc = iommu_liveupdate_crc(dev_ser,
 						    offsetof(typeof(*dev_ser), crc));
 	}
@@ -495,7 +495,7 @@ static int iommu_liveupdate_prepare(struct liveupdate_subsystem *ss, u64 *data)
 	}
 
 	if (nr_hotplugs) {
-		pr_warn("remapping units are being added or removed\n");
+		pr_warn("remapping units are being added or removed, or the system is being suspended\n");
 		return -EBUSY;
 	}
 
@@ -556,8 +556,45 @@ static struct liveupdate_subsystem iommu_liveupdate_subsystem = {
 	.name = IOMMU_LIVEUPDATE_NAME,
 };
 
+/*
+ * Units do not translate while the system is suspended, and devices lose the state
+ * that their users gave them.
+ */
+static int iommu_liveupdate_pm(struct notifier_block *nb, unsigned long action,
+			       void *unused)
+{
+	int ret = 0;
+
+	switch (action) {
+	case PM_SUSPEND_PREPARE:
+	case PM_HIBERNATION_PREPARE:
+	case PM_RESTORE_PREPARE:
+		ret = iommu_liveupdate_begin_hotplug();
+		if (ret)
+			pr_warn("devices have a part in it, refusing to suspend the system\n");
+		break;
+	case PM_POST_SUSPEND:
+	case PM_POST_HIBERNATION:
+	case PM_POST_RESTORE:
+		iommu_liveupdate_end_hotplug();
+		break;
+	}
+	return notifier_from_errno(ret);
+}
+
+static struct notifier_block iommu_liveupdate_pm_nb = {
+	.notifier_call = iommu_liveupdate_pm,
+};
+
 static int __init iommu_liveupdate_init(void)
 {
+	int ret;
+
+	/* Devices may have been handed over to a kernel with liveupdate=off */
+	ret = register_pm_notifier(&iommu_liveupdate_pm_nb);
+	if (ret)
+		return ret;
+
 	/* What was inherited stays as it is: nobody can claim or finish it */
 	if (!liveupdate_enabled())
 		return 0;

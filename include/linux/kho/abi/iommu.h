@@ -31,6 +31,9 @@
 #define IOMMU_LIVEUPDATE_NAME		"iommu"
 #define IOMMU_LIVEUPDATE_VERSION	2
 
+/* No PCI segment: a mock device of the iommufd selftest, &iommu_device_ser.bdf is its id */
+#define IOMMU_LIVEUPDATE_MOCK_SEGMENT	0xfffffffe
+
 /**
  * struct iommu_liveupdate_ser - Header of the IOMMU core's state
  * @version: %IOMMU_LIVEUPDATE_VERSION

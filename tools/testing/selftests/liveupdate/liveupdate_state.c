@@ -206,6 +206,8 @@ static const struct {
 	  sizeof(struct liveupdate_ioctl_get_state), 0 },
 	{ LIVEUPDATE_IOCTL_SET_EVENT,
 	  sizeof(struct liveupdate_ioctl_set_event), 0 },
+	{ LIVEUPDATE_IOCTL_CHECK_IMAGE,
+	  sizeof(struct liveupdate_ioctl_check_image), ENOENT },
 };
 
 TEST_F(device, structures_may_grow_and_not_shrink)
@@ -259,6 +261,14 @@ TEST_F(device, prepare_leads_to_prepared_and_cancel_back)
 	EXPECT_EQ(luo_get_state(self->luo), LIVEUPDATE_STATE_NORMAL);
 	/* The file is still preserved. */
 	EXPECT_EQ(luo_fd_unpreserve(self->luo, TOKEN_A), 0);
+}
+
+/* luo_no_kho.c loads one that would not do. */
+TEST_F(device, prepare_needs_no_image)
+{
+	EXPECT_EQ(luo_check_image(self->luo), -ENOENT);
+	ASSERT_EQ(luo_set_event(self->luo, LIVEUPDATE_EVENT_PREPARE, 0), 0);
+	EXPECT_EQ(luo_check_image(self->luo), -ENOENT);
 }
 
 TEST_F(device, events_are_refused_in_the_wrong_state)

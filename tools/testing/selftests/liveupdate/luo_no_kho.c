@@ -2,7 +2,8 @@
 
 /*
  * A kexec image that carries no KHO is refused if anything is preserved or
- * prepared, and is an ordinary kexec otherwise, which no subsystem can stop.
+ * prepared, and is an ordinary kexec otherwise, which no subsystem can stop. Who
+ * asks before, or prepares with that image loaded, is told.
  *
  * The image is not a kernel, but a few instructions that print a text on the first
  * serial port and reset the machine: that the test has passed, if it was time to
@@ -79,7 +80,18 @@ static int load_image(const char *text)
 	return 0;
 }
 
+static int unload_image(void)
+{
+	return syscall(__NR_kexec_load, 0UL, 0UL, NULL, (unsigned long)KEXEC_ARCH_DEFAULT) ?
+	       -errno : 0;
+}
+
 #else
+
+static int unload_image(void)
+{
+	return 0;
+}
 
 static int load_image(const char *text)
 {
@@ -122,9 +134,24 @@ int main(int argc, char *argv[])
 	if (ret)
 		fail_exit("luo_fd_unpreserve: %d", ret);
 
+	ret = luo_check_image(luo_fd);
+	if (ret != -ENOEXEC)
+		fail_exit("CHECK_IMAGE returned %d", ret);
+	ret = luo_set_event(luo_fd, LIVEUPDATE_EVENT_PREPARE, 0);
+	if (ret != -ENOEXEC)
+		fail_exit("PREPARE with that image loaded: %d", ret);
+	if (luo_get_state(luo_fd) != LIVEUPDATE_STATE_NORMAL)
+		fail_exit("state is not NORMAL");
+
+	ret = unload_image();
+	if (ret)
+		fail_exit("unloading: %d", ret);
 	ret = luo_set_event(luo_fd, LIVEUPDATE_EVENT_PREPARE, 0);
 	if (ret)
 		fail_exit("PREPARE: %d", ret);
+	ret = load_image("\r\n--- this reboot was to be refused ---\r\n");
+	if (ret)
+		fail_exit("kexec_load: %d", ret);
 	check_refused("subsystems prepared");
 	if (luo_get_state(luo_fd) != LIVEUPDATE_STATE_PREPARED)
 		fail_exit("state is not PREPARED");
