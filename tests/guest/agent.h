@@ -257,6 +257,8 @@ int luo_state(int luo);				/* state or -errno */
 int luo_prepare(int luo);
 int luo_cancel(int luo);
 int luo_finish(int luo, bool abandon);
+/* What is said of the loaded image; 0 and @flags, or -errno. */
+int luo_check_image(int luo, unsigned int *flags);
 int session_create(int luo, const char *name);	/* fd or -errno */
 int session_retrieve(int luo, const char *name);
 int session_preserve(int session, uint64_t token, int fd);
@@ -293,6 +295,10 @@ long meminfo_kib(const char *name);
 /* Without what the kernel keeps reserved, as preserved memory nobody took back. */
 long mem_total_kib(void);
 bool kho_tree_visible(void);
+/* One page of physical memory that is RAM for this kernel; 0 or -errno. */
+int phys_read(uint64_t phys, void *page);
+/* Where a page that is there is in memory; what fails ends the run. */
+uint64_t phys_of(const volatile void *va);
 /* Pages marked as preserved in KHO's outgoing tree, or -errno. */
 long kho_preserved_pages(void);
 /* Kernel log lines since the last call to log_mark(). */
@@ -331,6 +337,7 @@ void scen_owned(int stage);
 void scen_killed(int stage);
 void scen_freeze(int stage);
 void scen_options(int stage);
+void scen_image(int stage);
 void scen_damaged(int stage);
 void scen_kselftest(int stage);
 void scen_faults(int stage);

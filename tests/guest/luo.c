@@ -50,6 +50,16 @@ int luo_fd_restore(int luo, uint64_t token)
 	return ret ? ret : arg.fd;
 }
 
+int luo_check_image(int luo, unsigned int *flags)
+{
+	struct liveupdate_ioctl_check_image arg = { .size = sizeof(arg) };
+	int ret = sys_ioctl(luo, LIVEUPDATE_IOCTL_CHECK_IMAGE, &arg);
+
+	if (!ret)
+		*flags = arg.flags;
+	return ret;
+}
+
 int luo_state(int luo)
 {
 	struct liveupdate_ioctl_get_state arg = { .size = sizeof(arg) };

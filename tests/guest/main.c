@@ -22,6 +22,7 @@ static const struct scenario scenarios[] = {
 	{ "killed", scen_killed },
 	{ "freeze", scen_freeze },
 	{ "options", scen_options },
+	{ "image", scen_image },
 	{ "damaged", scen_damaged },
 	{ "kselftest", scen_kselftest },
 	{ "faults", scen_faults },

@@ -101,6 +101,30 @@ static int phys_read_page(struct phys_reader *r, uint64_t phys, void *buf)
 	return -ENXIO;
 }
 
+int phys_read(uint64_t phys, void *page)
+{
+	struct phys_reader r;
+	int ret = phys_open(&r);
+
+	if (!ret)
+		ret = phys_read_page(&r, phys, page);
+	if (r.fd >= 0)
+		close(r.fd);
+	return ret;
+}
+
+uint64_t phys_of(const volatile void *va)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+
+	if (fd < 0 || pread(fd, &entry, 8, (uintptr_t)va / 4096 * 8) != 8 ||
+	    !(entry >> 63))
+		give_up("where a page is in memory cannot be told");
+	close(fd);
+	return (entry & ((1ULL << 55) - 1)) * 4096;
+}
+
 /* A key has one bit above the page number: bit 52 - order. */
 static long pages_of_key(uint64_t key)
 {
