@@ -339,9 +339,12 @@ void jump(int stage, const char *extra)
 
 void power_off(void)
 {
+	/* A kernel without ACPI can't power off; QEMU ends at a reset as well. */
+	bool acpi = !access("/sys/firmware/acpi/tables", F_OK);
+
 	sync();
 	syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
-		LINUX_REBOOT_CMD_POWER_OFF, NULL);
+		acpi ? LINUX_REBOOT_CMD_POWER_OFF : LINUX_REBOOT_CMD_RESTART, NULL);
 	for (;;)
 		pause();
 }
