@@ -306,6 +306,10 @@ static void arrive(void)
 	}
 	mem_close(&ram);
 	mem_close(&big);
+	/* The last transfer of the run must fault, and reach no memory */
+	if (physical)
+		works(write_file("/sys/bus/pci/devices/" OTHER_BDF "/iommu_group/type",
+				 "DMA"), "the other device gets a domain of its own");
 }
 
 void scen_options(int stage)
