@@ -221,3 +221,10 @@ no_splat()
 {
 	console_lacks 'WARNING: |BUG: |Oops|Kernel panic|KASAN:|UBSAN:|INFO: (possible|inconsistent|suspicious|task)|possible (recursive|circular) locking|sleeping function called|general protection|Call Trace:|Failed to (restore|preserve) '
 }
+
+# no_splat where allocations fail: some of them are logged with a backtrace.
+no_splat_but_allocations()
+{
+	sed -E '/: (vmalloc error: |page allocation failure: )/,/<\/TASK>/d' "$CONSOLE" >"$WORK_DIR/console"
+	CONSOLE="$WORK_DIR/console" no_splat
+}

@@ -145,7 +145,7 @@ t_faults()
 {
 	live faults "" --kernel fault --timeout 240
 	guest_all_kept
-	no_splat
+	no_splat_but_allocations
 }
 
 test_case owned "until FINISH nobody else gets a preserved device, after it everybody does"

@@ -59,9 +59,12 @@ bool has_driver(const char *driver);
 void load_modules(void);
 /* From here on, when the kernel asks for one that it needs. */
 void load_modules_when_needed(void);
-/* N written there lets the Nth allocation from then on fail, once; false if not here. */
-#define FAIL_NTH	"/proc/self/fail-nth"
+/* Sets fault injection up; false if this kernel has none. */
 bool fault_injection(void);
+/* Lets the @nth allocation of the agent from now on fail, once. */
+void fail_allocation(unsigned int nth);
+/* Has it failed? Whether or not, none fails after this. */
+bool allocation_failed(void);
 bool bound_to(const char *bdf, const char *driver);
 uint16_t config_read16(const char *bdf, unsigned int off);
 void config_write16(const char *bdf, unsigned int off, uint16_t val);
@@ -301,6 +304,10 @@ int phys_read(uint64_t phys, void *page);
 uint64_t phys_of(const volatile void *va);
 /* Pages marked as preserved in KHO's outgoing tree, or -errno. */
 long kho_preserved_pages(void);
+/* Has this kernel kmemleak? */
+bool leak_detector(void);
+/* What kmemleak says, NULL if nothing. Takes some seconds. */
+const char *leaked_memory(void);
 /* Kernel log lines since the last call to log_mark(). */
 void log_mark(void);
 unsigned int log_count(const char *needle, const char *needle2);

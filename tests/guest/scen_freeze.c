@@ -138,18 +138,15 @@ static void handler_fails(struct keeper *k)
 /* Ends in the next kernel, at the first reboot with fewer allocations than that. */
 static void every_allocation_fails(struct keeper *k, int state)
 {
-	char text[16];
 	int nth, ret;
 
 	for (nth = 1; nth <= MAX_FAILURES; nth++) {
 		ret = load_next_kernel(2, NULL);
 		if (ret)
 			give_up("kexec_file_load: %s", strerror(-ret));
-		snprintf(text, sizeof(text), "%d", nth);
-		if (write_file(FAIL_NTH, text))
-			give_up(FAIL_NTH);
+		fail_allocation(nth);
 		ret = start_next_kernel();
-		write_file(FAIL_NTH, "0");
+		fail_allocation(0);
 		say("refused", "reboot with allocation %d failing: %s", nth,
 		    strerror(-ret));
 		verdict(ret == -ENOMEM,

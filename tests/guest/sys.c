@@ -186,7 +186,38 @@ bool fault_injection(void)
 	for (i = 0; i < ARRAY_SIZE(knobs); i++)
 		if (write_file(knobs[i][0], knobs[i][1]))
 			return false;
-	return !access(FAIL_NTH, F_OK);
+	return !access("/proc/self/fail-nth", F_OK);
+}
+
+static int fail_nth_fd(void)
+{
+	static int fd = -1;
+
+	if (fd < 0)
+		fd = open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		give_up("/proc/self/fail-nth: %s", strerror(errno));
+	return fd;
+}
+
+void fail_allocation(unsigned int nth)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%u", nth);
+
+	if (pwrite(fail_nth_fd(), text, len, 0) != len)
+		give_up("writing to /proc/self/fail-nth: %s", strerror(errno));
+}
+
+bool allocation_failed(void)
+{
+	char text[16] = "";
+
+	/* What was not reached is still to come. */
+	if (pread(fail_nth_fd(), text, sizeof(text) - 1, 0) <= 0)
+		give_up("reading /proc/self/fail-nth: %s", strerror(errno));
+	fail_allocation(0);
+	return text[0] == '0';
 }
 
 static int open_config(const char *bdf)

@@ -211,6 +211,34 @@ long kho_preserved_pages(void)
 	return ret;
 }
 
+/* ---- memory that nobody has a pointer to ------------------------------------- */
+
+#define KMEMLEAK "/sys/kernel/debug/kmemleak"
+
+bool leak_detector(void)
+{
+	return !access(KMEMLEAK, F_OK);
+}
+
+const char *leaked_memory(void)
+{
+	static char text[1024];
+	unsigned int i;
+	ssize_t len;
+
+	/* What is young does not count, and a pointer may be in a register. */
+	sleep_ms(6000);
+	for (i = 0; i < 2; i++)
+		if (write_file(KMEMLEAK, "scan"))
+			give_up(KMEMLEAK);
+	len = read_file(KMEMLEAK, text, sizeof(text) - 1);
+	text[len > 0 ? len : 0] = '\0';
+	for (i = 0; text[i]; i++)
+		if (text[i] == '\n')
+			text[i] = ' ';
+	return text[0] ? text : NULL;
+}
+
 /* ---- log --------------------------------------------------------------------- */
 
 static uint64_t mark;	/* sequence number of the first record that counts */

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Each memory allocation of each step of a live update fails once, by the fault
+# injection of the task that takes the step, with VT-d, PCI and VFIO as they are. The
+# mock driver does the same in 30-selftests.sh.
+
+area alloc "each memory allocation fails once"
+
+# points MINIMUM STEP...: how many allocations of each step failed, and at least
+# MINIMUM of each did
+points()
+{
+	local min="$1" step n sum=0
+
+	shift
+	for step in "$@"; do
+		n="$(tr -d '\r' <"$CONSOLE" | sed -n "s/^.*ILU: .* points: $step: \([0-9]*\)\$/\1/p" |
+			tail -n 1)"
+		[[ -n $n ]] || fail "$step: it was not tried"
+		((n >= min)) || fail "$step: $n points, expected $min at least"
+		diag "$step: $n points"
+		sum=$((sum + n))
+	done
+	diag "$sum points"
+}
+
+# The VM of e2e.faults; or outgoing APPEND OPTIONS of live
+outgoing()
+{
+	if (($#)); then
+		live faults "$@"
+	else
+		live faults "" --kernel fault --timeout 240
+	fi
+	guest_all_kept
+	guest_kept "after all that DMA works"
+	never_off
+	no_splat_but_allocations
+}
+
+# incoming TAG APPEND [KERNEL [OPTIONS of scripts/vm]]
+incoming()
+{
+	live faults "ilu.part=incoming${2:+ $2}" --kernel "${3:-fault}" --tag "$1" \
+		--timeout 240 "${@:4}"
+	guest_all_kept
+	guest_kept "the log says that the new page table took over"
+	guest_kept "and what is unmapped is not reached any more"
+	guest_kept "all memory is as it was left"
+	never_off
+	# The last write before the end is to what has been unmapped.
+	! in_test "vtd_dmar_fault sid $DEV_SID .* addr 0x4[0-9a-f]*[1-9a-f][0-9a-f]{3} " ||
+		fail "DMA of the device faulted"
+	no_splat_but_allocations
+}
+
+test_case preserve "each allocation of preserving, PREPARE and the reboot fails once, and leaves nothing behind"
+t_preserve()
+{
+	outgoing
+	points 1 "binding vfio-pci" "preserving RAM" "preserving huge pages" \
+		"preserving the iommufd" "preserving the device file" PREPARE \
+		"reboot without PREPARE" "creating a session"
+}
+
+test_case way_back "freeze, CANCEL, unpreserving and closing a session need no memory, or do without"
+t_way_back()
+{
+	outgoing
+	points 0 freeze CANCEL "unpreserving the device file" "unpreserving the iommufd" \
+		"unpreserving huge pages" "unpreserving RAM" "closing a session"
+}
+
+INCOMING=("binding vfio-pci" "retrieving half of RAM" "retrieving RAM" "retrieving huge pages" "retrieving the iommufd"
+	  "retrieving the device file" "binding to the iommufd" "allocating a HWPT" attaching
+	  "replacing what is attached" FINISH)
+
+test_case takeover "each allocation from binding vfio-pci to FINISH fails once in the next kernel, while DMA goes on"
+t_takeover()
+{
+	incoming alloc-direct ""
+	points 1 "${INCOMING[@]}"
+}
+
+test_case takeover_session "the same with a session, from the third allocation on where one was done without"
+t_takeover_session()
+{
+	incoming alloc-session "ilu.api=session ilu.from=3"
+	points 1 "retrieving a session"
+	points 0 "${INCOMING[@]}"
+}
+
+test_case --when stress takeover_later "the same from each allocation on"
+t_takeover_later()
+{
+	local from
+
+	for from in {4..16}; do
+		incoming "alloc-from-$from" "ilu.from=$from"
+		diag "from $from:"
+		points 0 "${INCOMING[@]}"
+	done
+}
+
+test_case unclaimed "each allocation of FINISH fails once when nobody has claimed the device"
+t_unclaimed()
+{
+	live faults ilu.end=unclaimed --kernel fault --tag alloc-unclaimed --timeout 240
+	guest_all_kept
+	diag "$(grep -c 'FINISH of what nobody claims, allocation [0-9]*: failed' "$CONSOLE") points"
+	never_off
+	no_splat_but_allocations
+}
+
+# --- early boot ---------------------------------------------------------------------------
+
+# early FUNC [STEP [FIRST]]: every STEPth allocation of an initcall fails, each in
+# another VM: its next kernel boots, and the device goes on or is blocked
+early()
+{
+	local func="$1" step="${2:-1}" nth="${3:-1}" n=0
+
+	while :; do
+		live faults "ilu.early=$func:$nth" --kernel early --tag "early-$func-$nth"
+		guest_all_kept
+		no_splat_but_allocations
+		if grep -q "ilu.fail: allocation $nth of $func is not there" "$CONSOLE"; then
+			break
+		fi
+		console_has "ilu.fail: allocation $nth of $func failed"
+		n=$((n + 1))
+		diag "$func $nth: $(tr -d '\r' <"$CONSOLE" | sed -n 's/^.*kernel=2 device: //p'), $(tr -d '\r' <"$CONSOLE" |
+			sed -n 's/^.*kernel=2 operator: //p; s/^.*kernel=2 vmm: getting/getting/p' | paste -sd, -)"
+		nth=$((nth + step))
+	done
+	diag "$func: $n points"
+	((n > 0)) || fail "$func: no allocation failed"
+}
+
+test_case early_records "each allocation of reading the records fails once: the kernel boots, the device goes on or is blocked"
+t_early_records()
+{
+	early iommu_restored_init
+	early pci_liveupdate_read
+}
+
+test_case --when stress early_luo "the same for LUO"
+t_early_luo() { early liveupdate_early_init; }
+
+test_case --when stress early_iommu "the same for VT-d and for probing devices, every fifth allocation"
+t_early_iommu() { early pci_iommu_init 5; }
+
+# --- with everything that complains, and kmemleak -----------------------------------------
+
+test_case --when stress debug_preserve "no step that fails leaks memory, and KASAN and lockdep have no complaint"
+t_debug_preserve()
+{
+	outgoing "$DEBUG_APPEND" --kernel fault-debug --tag alloc-debug "${DEBUG_VM[@]}"
+	guest_kept "the kernel has a pointer to all memory that it allocated"
+}
+
+test_case --when stress debug_takeover "the same in the next kernel"
+t_debug_takeover()
+{
+	incoming alloc-debug-takeover "$DEBUG_APPEND" fault-debug "${DEBUG_VM[@]}"
+	guest_kept "the kernel has a pointer to all memory that it allocated"
+}
+
+test_case --when stress debug_mock "the same with the mock driver"
+t_debug_mock()
+{
+	live kselftest "ilu.mock=1 $DEBUG_APPEND" --kernel fault-debug --tag kselftest-mock-debug \
+		"${DEBUG_VM[@]}"
+	guest_all_kept
+	no_splat_but_allocations
+}
