@@ -202,6 +202,16 @@ t_iommufd_refusals()
 	no_splat
 }
 
+test_case iommufd_fail_nth "mock devices go through a live update with every allocation failing once"
+t_iommufd_fail_nth()
+{
+	live kselftest ilu.mock=1 --kernel fault --tag kselftest-mock --timeout 300
+	diag "$(tr -d '\r' <"$CONSOLE" | sed -n 's/^.*vmm: # \(.*: [0-9]* points\)$/\1/p' | paste -sd, | sed 's/,/, /g')"
+	guest_all_kept
+	guest_kept "the second run finds and finishes what the first preserved"
+	no_splat_but_allocations
+}
+
 test_case vtd_entry "an entry that hardware uses is replaced without a moment in which it is another one, by KUnit"
 t_vtd_entry()
 {

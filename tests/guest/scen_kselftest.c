@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The kselftest of the workflow, run as a user runs it: once in each kernel, with
- * the device's name as its argument.
+ * the device's name as its argument. ilu.mock=1: the one with mock devices, which
+ * lets each allocation fail.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,25 +14,27 @@
 #include "agent.h"
 
 #define PROGRAM "/iommufd_liveupdate"
+#define MOCK_PROGRAM "/iommufd_liveupdate_fail_nth"
 
 struct run {
 	pid_t pid;
 	FILE *out;
 };
 
-static void start(struct run *run, bool session, bool reboots)
+static void start(struct run *run, bool session, bool reboots, bool mock)
 {
-	char *args[5] = { PROGRAM }, **arg = args;
+	char *args[5] = { mock ? MOCK_PROGRAM : PROGRAM }, **arg = args;
 	int out[2];
 
 	if (session)
 		*++arg = "-s";
 	if (reboots)
 		*++arg = "-k";
-	*++arg = DEV_BDF;
+	if (!mock)
+		*++arg = DEV_BDF;
 
-	if (access(PROGRAM, X_OK))
-		give_up("%s is not in the initramfs", PROGRAM);
+	if (access(args[0], X_OK))
+		give_up("%s is not in the initramfs", args[0]);
 	if (pipe(out))
 		give_up("pipe: %s", strerror(errno));
 	run->pid = fork();
@@ -40,7 +43,7 @@ static void start(struct run *run, bool session, bool reboots)
 	if (!run->pid) {
 		dup2(out[1], 1);
 		dup2(out[1], 2);
-		execv(PROGRAM, args);
+		execv(args[0], args);
 		_exit(127);
 	}
 	close(out[1]);
@@ -76,16 +79,16 @@ static int exit_status(struct run *run)
 
 void scen_kselftest(int stage)
 {
-	bool reboots = param_nr("reboot", 0);
+	bool reboots = param_nr("reboot", 0), mock = param_nr("mock", 0);
 	struct run run;
 	int status;
 
-	if (bind_driver(DEV_BDF, "vfio-pci") && stage == 1)
+	if (!mock && bind_driver(DEV_BDF, "vfio-pci") && stage == 1)
 		give_up("binding vfio-pci");
 	if (stage == 1 && reboots && load_next_kernel(2, NULL))
 		give_up("kexec_file_load");
 	start(&run, !strcmp(param("api", "direct"), "session"),
-	      stage == 1 && reboots);
+	      stage == 1 && reboots, mock);
 	if (stage == 1) {
 		if (follow(&run, reboots ? NULL : "reboot now"))
 			jump(2, NULL);
