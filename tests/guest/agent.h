@@ -83,11 +83,17 @@ int remove_device(const char *bdf);
 int load_next_kernel(int stage, const char *extra);
 /* The same for a kernel that starts when this one crashes. */
 int load_crash_kernel(int stage, const char *extra);
+/* By kexec_load(2), as kexec -c -l does: a page that never runs. -ENOSYS if not here. */
+int load_image_without_kho(void);
+void unload_image(void);
 /* Starts the loaded kernel; returns only when refused, with -errno. */
 int start_next_kernel(void);
 /* Both of the above; a refusal ends the run. */
 void __attribute__((noreturn)) jump(int stage, const char *extra);
 void __attribute__((noreturn)) power_off(void);
+/* Has a child call @fn, which returns 0 or -errno; that is what result_of() waits for. */
+pid_t in_child(int (*fn)(void));
+int result_of(pid_t pid);
 
 /* ---- edu.c: QEMU's edu device as a DMA engine ----------------------------- */
 
@@ -187,6 +193,7 @@ int vfio_detach(struct vmm *vmm);
 int vfio_attach_pasid(struct vmm *vmm, uint32_t pasid, uint32_t pt_id);
 int vfio_detach_pasid(struct vmm *vmm, uint32_t pasid);
 int vfio_reset(struct vmm *vmm);
+int vfio_low_power(struct vmm *vmm);
 /* Reads or writes the device's config space as the VMM sees it; 0 or -errno. */
 int vfio_config(struct vmm *vmm, bool write, unsigned int off, void *val,
 		unsigned int len);
@@ -197,7 +204,12 @@ int ioas_map_file(struct vmm *vmm, const struct mem *mem, uint64_t off,
 int ioas_map_file_ro(struct vmm *vmm, const struct mem *mem, uint64_t off,
 		     uint64_t iova, uint64_t len);
 int ioas_map_anon(struct vmm *vmm, void *va, uint64_t iova, uint64_t len);
+/* What is mapped at @src in the IOAS @from. */
+int ioas_copy(struct vmm *vmm, uint32_t from, uint64_t src, uint64_t iova,
+	      uint64_t len);
 int ioas_unmap(struct vmm *vmm, uint64_t iova, uint64_t len);
+/* Everything that the iommufd has pinned counts for this process from then on. */
+int iommufd_change_process(struct vmm *vmm);
 int hwpt_alloc(struct vmm *vmm, uint32_t flags);
 int hwpt_set_token(struct vmm *vmm, uint32_t hwpt, uint64_t token);
 int iommufd_destroy(struct vmm *vmm, uint32_t id);
@@ -308,6 +320,17 @@ long kho_preserved_pages(void);
 bool leak_detector(void);
 /* What kmemleak says, NULL if nothing. Takes some seconds. */
 const char *leaked_memory(void);
+/*
+ * In a crash kernel: a page of the kernel that crashed. @off is where it is in its 2 MiB,
+ * if they are one page. 0 or -errno.
+ */
+int find_crashed_page(uint64_t off, bool (*wanted)(const void *page), void *page);
+/* The entry that hardware uses for a PASID of @bdf, "" if it is not present. */
+struct pasid_entry {
+	char text[64];
+};
+
+struct pasid_entry pasid_entry(const char *bdf, uint32_t nr);
 /* Kernel log lines since the last call to log_mark(). */
 void log_mark(void);
 unsigned int log_count(const char *needle, const char *needle2);
@@ -358,5 +381,7 @@ void scen_pasid(int stage);
 void scen_kdump(int stage);
 void scen_damage(int stage);
 void scen_soak(int stage);
+void scen_misuse(int stage);
+void scen_reset(int stage);
 
 #endif

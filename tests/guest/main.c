@@ -36,6 +36,8 @@ static const struct scenario scenarios[] = {
 	{ "kdump", scen_kdump },
 	{ "damage", scen_damage },
 	{ "soak", scen_soak },
+	{ "misuse", scen_misuse },
+	{ "reset", scen_reset },
 };
 
 static void mount_all(void)

@@ -7,12 +7,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kexec.h>
 #include <linux/liveupdate.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -40,34 +38,26 @@ static void check_works_on(struct keeper *k, int state, const char *after,
 	context(NULL);
 }
 
-/* kexec_load(2): one page that will never run. */
 static void image_without_kho(struct keeper *k)
 {
-	static char page[4096] __attribute__((aligned(4096)));
-	struct kexec_segment segment = {
-		.buf = page,
-		.bufsz = sizeof(page),
-		.mem = (void *)MIB(32),
-		.memsz = sizeof(page),
-	};
-	int ret;
+	int ret = load_image_without_kho();
 
-	if (syscall(SYS_kexec_load, MIB(32), 1UL, &segment,
-		    KEXEC_ARCH_DEFAULT)) {
-		if (errno != ENOSYS)
-			give_up("kexec_load: %s", strerror(errno));
+	if (ret == -ENOSYS) {
 		skip("this kernel has no kexec_load()");
 		return;
 	}
+	if (ret)
+		give_up("kexec_load: %s", strerror(-ret));
 	ret = start_next_kernel();
 	refused(ret, ENOEXEC, "rebooting into an image that carries no KHO");
-	syscall(SYS_kexec_load, 0UL, 0UL, NULL, KEXEC_ARCH_DEFAULT);
+	unload_image();
 	check_works_on(k, LIVEUPDATE_STATE_NORMAL, "image without KHO",
 		       "carries no KHO");
 }
 
 #define TEST_FAIL "/sys/kernel/debug/liveupdate_test/fail"
 #define TEST_FILE "/sys/kernel/debug/liveupdate_test/file"
+#define TEST_REGISTER "/sys/kernel/debug/liveupdate_test/register"
 #define TEST_TOKEN 0xf11e
 
 /* A file that is preserved after the iommufd, and so frozen after it. */
@@ -107,7 +97,7 @@ static void take_back_and_preserve_again(struct keeper *k, long kho)
 	keep_vmm(k, &vmm);
 }
 
-/* The test's subsystems were registered last, so they are frozen last. */
+/* What was registered last is frozen last, after the IOMMU driver. */
 static void handler_fails(struct keeper *k)
 {
 	int ret;
@@ -116,6 +106,8 @@ static void handler_fails(struct keeper *k)
 		skip("this kernel has no handler that fails");
 		return;
 	}
+	if (write_file(TEST_REGISTER, "-b") || write_file(TEST_REGISTER, "+b"))
+		give_up(TEST_REGISTER);
 	ret = load_next_kernel(2, NULL);
 	if (ret)
 		give_up("kexec_file_load: %s", strerror(-ret));

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -349,11 +350,50 @@ int load_crash_kernel(int stage, const char *extra)
 	return load_kernel(stage, extra, KEXEC_FILE_ON_CRASH);
 }
 
+int load_image_without_kho(void)
+{
+	static char page[4096] __attribute__((aligned(4096)));
+	struct kexec_segment segment = {
+		.buf = page,
+		.bufsz = sizeof(page),
+		.mem = (void *)MIB(32),
+		.memsz = sizeof(page),
+	};
+
+	return syscall(SYS_kexec_load, MIB(32), 1UL, &segment,
+		       KEXEC_ARCH_DEFAULT) ? -errno : 0;
+}
+
+void unload_image(void)
+{
+	syscall(SYS_kexec_load, 0UL, 0UL, NULL, KEXEC_ARCH_DEFAULT);
+}
+
 int start_next_kernel(void)
 {
 	syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
 		LINUX_REBOOT_CMD_KEXEC, NULL);
 	return -errno;
+}
+
+pid_t in_child(int (*fn)(void))
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		give_up("fork: %s", strerror(errno));
+	if (!pid)
+		_exit(-fn());
+	return pid;
+}
+
+int result_of(pid_t pid)
+{
+	int status = 0;
+
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		give_up("a child ended with status %#x", status);
+	return -WEXITSTATUS(status);
 }
 
 void jump(int stage, const char *extra)

@@ -145,6 +145,17 @@ int vfio_reset(struct vmm *vmm)
 	return sys_ioctl(vmm->dev, VFIO_DEVICE_RESET, NULL);
 }
 
+int vfio_low_power(struct vmm *vmm)
+{
+	struct vfio_device_feature feature = {
+		.argsz = sizeof(feature),
+		.flags = VFIO_DEVICE_FEATURE_SET |
+			 VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
+	};
+
+	return sys_ioctl(vmm->dev, VFIO_DEVICE_FEATURE, &feature);
+}
+
 int vfio_config(struct vmm *vmm, bool write, unsigned int off, void *val,
 		unsigned int len)
 {
@@ -211,6 +222,25 @@ int ioas_map_anon(struct vmm *vmm, void *va, uint64_t iova, uint64_t len)
 	};
 
 	return sys_ioctl(vmm->iommufd, IOMMU_IOAS_MAP, &map);
+}
+
+int ioas_copy(struct vmm *vmm, uint32_t from, uint64_t src, uint64_t iova,
+	      uint64_t len)
+{
+	struct iommu_ioas_copy copy = {
+		.size = sizeof(copy), .flags = MAP_RW, .dst_ioas_id = vmm->ioas,
+		.src_ioas_id = from, .length = len, .dst_iova = iova,
+		.src_iova = src,
+	};
+
+	return sys_ioctl(vmm->iommufd, IOMMU_IOAS_COPY, &copy);
+}
+
+int iommufd_change_process(struct vmm *vmm)
+{
+	struct iommu_ioas_change_process change = { .size = sizeof(change) };
+
+	return sys_ioctl(vmm->iommufd, IOMMU_IOAS_CHANGE_PROCESS, &change);
 }
 
 int ioas_unmap(struct vmm *vmm, uint64_t iova, uint64_t len)

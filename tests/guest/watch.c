@@ -60,12 +60,7 @@ long mem_total_kib(void)
 	return meminfo_kib("MemTotal:");
 }
 
-/* ---- KHO's tree, read through /proc/kcore ----------------------------------- */
-
-#define RADIX_TOP	5
-#define RADIX_SLOTS	512
-#define LEAF_WORDS	512
-#define LEAF_BITS_LG2	15
+/* ---- physical memory, through the ELF files of this and a crashed kernel ------ */
 
 struct phys_reader {
 	int fd;
@@ -73,9 +68,9 @@ struct phys_reader {
 	Elf64_Phdr ph[64];
 };
 
-static int phys_open(struct phys_reader *r)
+static int phys_open(struct phys_reader *r, const char *path)
 {
-	r->fd = open("/proc/kcore", O_RDONLY | O_CLOEXEC);
+	r->fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (r->fd < 0)
 		return -errno;
 	if (pread(r->fd, &r->eh, sizeof(r->eh), 0) != sizeof(r->eh) ||
@@ -104,10 +99,44 @@ static int phys_read_page(struct phys_reader *r, uint64_t phys, void *buf)
 int phys_read(uint64_t phys, void *page)
 {
 	struct phys_reader r;
-	int ret = phys_open(&r);
+	int ret = phys_open(&r, "/proc/kcore");
 
 	if (!ret)
 		ret = phys_read_page(&r, phys, page);
+	if (r.fd >= 0)
+		close(r.fd);
+	return ret;
+}
+
+/* A page at @off in each @step bytes of memory */
+static int find_in_segment(struct phys_reader *r, const Elf64_Phdr *ph, uint64_t off,
+			   uint64_t step, bool (*wanted)(const void *page), void *page)
+{
+	uint64_t phys = ph->p_paddr / step * step + off;
+
+	for (; phys + 4096 <= ph->p_paddr + ph->p_filesz; phys += step)
+		if (phys >= ph->p_paddr && !phys_read_page(r, phys, page) && wanted(page))
+			return 0;
+	return -ENOENT;
+}
+
+int find_crashed_page(uint64_t off, bool (*wanted)(const void *page), void *page)
+{
+	static const uint64_t steps[] = { MIB(2), KIB(4) };
+	struct phys_reader r;
+	unsigned int s, i;
+	int ret;
+
+	ret = phys_open(&r, "/proc/vmcore");
+	if (ret)
+		goto out;
+	ret = -ENOENT;
+	for (s = 0; s < ARRAY_SIZE(steps); s++)
+		for (i = 0; ret && i < r.eh.e_phnum; i++)
+			if (r.ph[i].p_type == PT_LOAD && r.ph[i].p_paddr != -1ULL)
+				ret = find_in_segment(&r, &r.ph[i], off % steps[s],
+						      steps[s], wanted, page);
+out:
 	if (r.fd >= 0)
 		close(r.fd);
 	return ret;
@@ -124,6 +153,13 @@ uint64_t phys_of(const volatile void *va)
 	close(fd);
 	return (entry & ((1ULL << 55) - 1)) * 4096;
 }
+
+/* ---- KHO's tree ---------------------------------------------------------------- */
+
+#define RADIX_TOP	5
+#define RADIX_SLOTS	512
+#define LEAF_WORDS	512
+#define LEAF_BITS_LG2	15
 
 /* A key has one bit above the page number: bit 52 - order. */
 static long pages_of_key(uint64_t key)
@@ -203,7 +239,7 @@ long kho_preserved_pages(void)
 	ret = tree_root(fdt, len, &root);
 	if (ret)
 		return ret;
-	ret = phys_open(&r);
+	ret = phys_open(&r, "/proc/kcore");
 	if (!ret)
 		ret = count_node(&r, root, RADIX_TOP, 0);
 	if (r.fd >= 0)
@@ -237,6 +273,26 @@ const char *leaked_memory(void)
 		if (text[i] == '\n')
 			text[i] = ' ';
 	return text[0] ? text : NULL;
+/* ---- the IOMMU's tables -------------------------------------------------------- */
+
+struct pasid_entry pasid_entry(const char *bdf, uint32_t nr)
+{
+	static char text[65536];
+	struct pasid_entry entry = { "" };
+	char *line, *save, found_bdf[16];
+	uint32_t found;
+	ssize_t n = read_file("/sys/kernel/debug/iommu/intel/dmar_translation_struct",
+			      text, sizeof(text) - 1);
+
+	if (n < 0)
+		give_up("this kernel does not show its tables");
+	text[n] = '\0';
+	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		if (sscanf(line, "%15s %*s %*s %u %63s", found_bdf, &found, entry.text) == 3 &&
+		    !strcmp(found_bdf, bdf + 5) && found == nr)
+			return entry;
+	entry.text[0] = '\0';
+	return entry;
 }
 
 /* ---- log --------------------------------------------------------------------- */
