@@ -111,14 +111,40 @@ pasids()
 	no_splat
 }
 
+# flushed N: during FINISH QEMU saw the IOTLB invalidated for each of N page tables that
+# took over. A newer one saw that of the PASID cache before each.
+flushed()
+{
+	awk -v nr="$1" '
+		/^pci_cfg_write edu .* @0x3c <- 0x5b$/ { finishing = 1 }
+		/^pci_cfg_write edu .* @0x3c <- 0x5a$/ { exit }
+		!finishing || !/^vtd_inv_desc / || / type wait / { next }
+		/ type pasid-cache / { caches++ }
+		/ type (p-)?iotlb / && !seen[$0]++ {
+			iotlbs++
+			if (caches && caches != iotlbs)
+				print "the IOTLB was invalidated before the PASID cache"
+		}
+		END {
+			if (iotlbs != nr)
+				print "the IOTLB was invalidated for " iotlbs + 0 " page tables, not for " nr
+		}' "$TRACE" >"$WORK_DIR/flushed"
+	[[ ! -s $WORK_DIR/flushed ]] || fail "$(<"$WORK_DIR/flushed")"
+}
+
 test_case pasid@sm:x-pasid-mode=on "DMA with a PASID goes on, and the PASID's own page table takes over"
 test_case pasid@ss:pasid-bits=16,caching-mode=on "PASIDs are handed over, and a page table takes over for each (second stage)"
 test_case pasid@fs:pasid-bits=16 "PASIDs are handed over, and a page table takes over for each (first stage)"
 t_pasid()
 {
-	pasids pasid "" --kernel fault
+	pasids pasid "" --kernel fault --trace vtd_inv_desc,pci_cfg_write
 	guest_kept "FINISH with one page of a PASID missing is refused"
 	guest_kept "the page table of a PASID took over"
+	if [[ $MODE_TAG == sm-* ]]; then
+		flushed 2
+	else
+		flushed 3
+	fi
 }
 
 test_case pasid_unclaimed@sm:x-pasid-mode=on,caching-mode=on "DMA with a PASID to which nothing is attached again is blocked"
@@ -134,14 +160,38 @@ t_debug_pasid() { pasids debug-pasid "$DEBUG_APPEND" --kernel debug "${DEBUG_VM[
 
 # --- a kernel that another one crashed into ----------------------------------------------
 
-test_case kdump@sm "a crash kernel gives out no domain id that is in use in scalable mode"
-test_case kdump@legacy "a crash kernel gives out no domain id that is in use in legacy mode"
-t_kdump()
+# crashes WHEN: into a kernel that goes on with a copy of the tables
+crashes()
 {
-	running kdump kdump crashkernel=256M --kernel fault
+	# The next kernel has its 256M from the scratch memory of KHO.
+	running kdump "kdump-$1" "crashkernel=256M kho_scratch=64M,640M,64M ilu.when=$1" \
+		--kernel fault --mem 2G
 	guest_all_kept
 	guest_kept "all domain ids that are in use stay reserved"
+	guest_kept "in the crash kernel the device reads and writes the same memory"
+	! in_test "vtd_dmar_fault sid $DEV_SID " || fail "the device's DMA faulted"
+	never_off
 }
+
+test_case kdump@sm "a crash kernel goes on with the tables in scalable mode, and gives out no domain id that is in use"
+test_case kdump@legacy "a crash kernel goes on with the tables in legacy mode, and gives out no domain id that is in use"
+t_kdump() { crashes alone; }
+
+test_case kdump_preserved@fs "a crash kernel goes on with the tables if a device was preserved"
+t_kdump_preserved() { crashes preserved; }
+
+test_case kdump_prepared@sm "a crash kernel goes on with the tables if a live update was prepared"
+t_kdump_prepared() { crashes prepared; }
+
+test_case kdump_updated@sm "a crash after a live update, before FINISH: the device goes on with its inherited page table"
+test_case kdump_updated@legacy "the same in legacy mode"
+test_case kdump_updated@fs "the same with first stage tables"
+t_kdump_updated() { crashes updated; }
+
+test_case kdump_finished@sm "a crash after FINISH: the device goes on with the page table that took over"
+test_case kdump_finished@legacy "the same in legacy mode"
+test_case kdump_finished@fs "the same with first stage tables"
+t_kdump_finished() { crashes finished; }
 
 # --- the next kernel is told to use another mode ----------------------------------------
 

@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <linux/iommufd.h>
+#include <linux/pci_regs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,16 +26,13 @@
 #define SRC_OFF		0x3000		/* RAM */
 #define PAGE_OFF	0x40000		/* RAM: the page that will be missing */
 #define PAGE		0x1000
-#define TABLES		"/sys/kernel/debug/iommu/intel/dmar_translation_struct"
+#define FINISHING_MARK	0x5b
+#define FINISHED_MARK	0x5a
 
 /* The VMM's page tables; ioas and hwpt are their own */
 static struct vmm own, pasid, pasid2;
 static uint32_t second;
 static bool unclaimed, dma;
-
-struct entry {
-	char text[64];
-};
 
 static void must(int ret, const char *what)
 {
@@ -42,27 +40,12 @@ static void must(int ret, const char *what)
 		give_up("%s: %s", what, strerror(-ret));
 }
 
-/* The PASID table entry that hardware uses, "" if it is not present. */
-static struct entry live_entry(uint32_t nr)
+static struct pasid_entry live_entry(uint32_t nr)
 {
-	static char text[65536];
-	struct entry entry = { "" };
-	char *line, *save, bdf[16];
-	uint32_t found;
-	ssize_t n = read_file(TABLES, text, sizeof(text) - 1);
-
-	if (n < 0)
-		give_up("this kernel does not show its tables");
-	text[n] = '\0';
-	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-		if (sscanf(line, "%15s %*s %*s %u %63s", bdf, &found, entry.text) == 3 &&
-		    !strcmp(bdf, DEV_BDF + 5) && found == nr)
-			return entry;
-	entry.text[0] = '\0';
-	return entry;
+	return pasid_entry(DEV_BDF, nr);
 }
 
-static bool same(struct entry a, struct entry b)
+static bool same(struct pasid_entry a, struct pasid_entry b)
 {
 	return a.text[0] && !strcmp(a.text, b.text);
 }
@@ -181,7 +164,7 @@ static bool dma_translated(void)
 
 static void check_inherited(const char *when)
 {
-	struct entry entry;
+	struct pasid_entry entry;
 
 	context(when);
 	snprintf(entry.text, sizeof(entry.text), "%s", param("first_entry", ""));
@@ -216,7 +199,7 @@ static void refuse_missing_page(struct keeper *k)
 
 static void check_taken_over(uint32_t nr, const char *entry)
 {
-	struct entry was, is = live_entry(nr);
+	struct pasid_entry was, is = live_entry(nr);
 	char text[80];
 
 	snprintf(was.text, sizeof(was.text), "%s", param(entry, ""));
@@ -288,7 +271,10 @@ static void arrive(void)
 	if (second || !unclaimed)
 		refuse_missing_page(&k);
 	log_mark();
+	/* For who reads QEMU's trace */
+	config_write16(OTHER_BDF, PCI_INTERRUPT_LINE, FINISHING_MARK);
 	works(keeper_finish(&k), "FINISH succeeds");
+	config_write16(OTHER_BDF, PCI_INTERRUPT_LINE, FINISHED_MARK);
 	if (second)
 		check_taken_over(second, "second_entry");
 	if (unclaimed) {
