@@ -383,5 +383,6 @@ void scen_damage(int stage);
 void scen_soak(int stage);
 void scen_misuse(int stage);
 void scen_reset(int stage);
+void scen_stress(int stage);
 
 #endif

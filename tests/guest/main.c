@@ -38,6 +38,7 @@ static const struct scenario scenarios[] = {
 	{ "soak", scen_soak },
 	{ "misuse", scen_misuse },
 	{ "reset", scen_reset },
+	{ "stress", scen_stress },
 };
 
 static void mount_all(void)

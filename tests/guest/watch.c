@@ -273,6 +273,8 @@ const char *leaked_memory(void)
 		if (text[i] == '\n')
 			text[i] = ' ';
 	return text[0] ? text : NULL;
+}
+
 /* ---- the IOMMU's tables -------------------------------------------------------- */
 
 struct pasid_entry pasid_entry(const char *bdf, uint32_t nr)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What nobody does on purpose: everything at once, in any order, and with arguments
+# that make no sense. Each run says its seed; SEED=N repeats it.
+
+area stress "races, and users that are not to be trusted"
+
+STRESS_SEED="${SEED:-1}"
+
+# shellcheck disable=SC2054 # the commas are QEMU's
+MORE_EDUS=(--device edu,addr=0x12 --device edu,addr=0x13)
+
+# random SCENARIO KERNEL SECONDS APPEND [OPTIONS of scripts/vm]
+random()
+{
+	local scenario="$1" kernel="$2" seconds="$3" append="$4"
+
+	shift 4
+	diag "seed $STRESS_SEED"
+	run_guest --kernel "$kernel" --tag "$scenario-$kernel-$seconds" \
+		--append "ilu.seed=$STRESS_SEED ilu.seconds=$seconds $append" \
+		"$scenario" --timeout $((seconds + 180)) --trace vtd_dmar_fault \
+		--smp 2 "${MORE_EDUS[@]}" "$@"
+	guest_all_kept
+	never_off
+	no_splat
+}
+
+test_case races "whatever VMMs do at once, and whenever they are killed, nothing is left behind, and a live update follows"
+t_races() { random stress fault 25 ""; }
+
+test_case debug_races "lockdep and KASAN have no complaint about that"
+t_debug_races() { random stress debug 25 "$DEBUG_APPEND" "${DEBUG_VM[@]}"; }
