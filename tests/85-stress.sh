@@ -20,7 +20,7 @@ random()
 	diag "seed $STRESS_SEED"
 	run_guest --kernel "$kernel" --tag "$scenario-$kernel-$seconds" \
 		--append "ilu.seed=$STRESS_SEED ilu.seconds=$seconds $append" \
-		"$scenario" --timeout $((seconds + 180)) --trace vtd_dmar_fault \
+		"$scenario" --timeout $((seconds + 90)) --trace vtd_dmar_fault \
 		--smp 2 "${MORE_EDUS[@]}" "$@"
 	guest_all_kept
 	never_off
