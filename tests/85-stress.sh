@@ -32,3 +32,15 @@ t_races() { random stress fault 25 ""; }
 
 test_case debug_races "lockdep and KASAN have no complaint about that"
 t_debug_races() { random stress debug 25 "$DEBUG_APPEND" "${DEBUG_VM[@]}"; }
+
+test_case wrong "wrong arguments are refused with the documented errors, users without rights reach nothing, ioctls at random harm nothing"
+t_wrong() { random fuzz fault 12 ""; }
+
+test_case debug_wrong "lockdep and KASAN have no complaint about that"
+t_debug_wrong() { random fuzz debug 20 "$DEBUG_APPEND" "${DEBUG_VM[@]}"; }
+
+test_case --when stress long_races "the same races for ten minutes, with lockdep and KASAN"
+t_long_races() { random stress debug 600 "$DEBUG_APPEND" "${DEBUG_VM[@]}" --timeout 1500; }
+
+test_case --when stress long_wrong "ioctls at random for ten minutes, with lockdep and KASAN"
+t_long_wrong() { random fuzz debug 600 "$DEBUG_APPEND" "${DEBUG_VM[@]}" --timeout 1500; }

@@ -4,8 +4,8 @@
  * each kernel of a chain of live updates and reports what it saw in the lines
  * that scripts/README.md describes.
  *
- * One agent is one thread, apart from the VMM processes that scen_vmm.c forks
- * to kill them. Nothing here is freed for its own sake: a stage ends in kexec or
+ * One agent is one thread, apart from the processes that some scenarios fork to
+ * kill them. Nothing here is freed for its own sake: a stage ends in kexec or
  * in power off. What a test is about (file descriptors, devices) is closed
  * explicitly, because closing it is an event.
  */
@@ -343,6 +343,32 @@ unsigned int faults_of(const char *bdf, unsigned int wait_ms);
 /* First WARNING, BUG, lockdep or KASAN line of this kernel's log, or NULL. */
 const char *log_complaint(void);
 
+/* ---- chaos.c: things done at random, in many processes ----------------------- */
+
+/* Less than the minute for which iommufd waits for an object in use. */
+#define HANG_SECONDS	45
+
+/* xorshift64*; @state is not 0. */
+uint64_t next_random(uint64_t *state);
+/* A state of its own for each @nr. */
+uint64_t seed_for(uint64_t seed, uint64_t nr);
+long now_seconds(void);
+/* Memory that forked processes share. */
+void *share(size_t len);
+/* Says so, shows who is blocked, and ends the run. */
+void __attribute__((noreturn)) hangs(const char *what);
+/* Waits for a process that has been killed or ends by itself. */
+void reap(pid_t pid, const char *what);
+
+struct counters {
+	struct iommu_pages pages;
+	long kho;
+};
+
+struct counters count_all(void);
+/* verdict() that what is counted is what it was. */
+void check_counters(const struct counters *then);
+
 /* ---- scenarios -------------------------------------------------------------- */
 
 #define DEV_BDF		"0000:00:10.0"	/* the device that is preserved */
@@ -384,5 +410,6 @@ void scen_soak(int stage);
 void scen_misuse(int stage);
 void scen_reset(int stage);
 void scen_stress(int stage);
+void scen_fuzz(int stage);
 
 #endif

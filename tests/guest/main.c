@@ -39,6 +39,7 @@ static const struct scenario scenarios[] = {
 	{ "misuse", scen_misuse },
 	{ "reset", scen_reset },
 	{ "stress", scen_stress },
+	{ "fuzz", scen_fuzz },
 };
 
 static void mount_all(void)

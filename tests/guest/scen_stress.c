@@ -22,8 +22,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -45,9 +43,6 @@
 #define FD_SESSION	201
 #define FD_MEM(n)	(210 + (n))
 #define FD_DEV(n)	(220 + (n))
-
-/* Less than the minute for which iommufd waits for an object in use. */
-#define HANG_SECONDS	45
 
 #define SEED		0x91
 #define STEADY_SEED	0x92
@@ -85,25 +80,9 @@ struct worker {
 	int fail_nth;
 };
 
-static uint64_t next_random(uint64_t *state)
-{
-	*state ^= *state >> 12;
-	*state ^= *state << 25;
-	*state ^= *state >> 27;
-	return *state * 0x2545f4914f6cdd1dULL;
-}
-
 static unsigned int any(struct worker *w, unsigned int n)
 {
 	return (next_random(&w->random) >> 33) % n;
-}
-
-static uint64_t seed_for(uint64_t seed, uint64_t nr)
-{
-	uint64_t state = (seed << 20 ^ nr) + 0x9e3779b97f4a7c15ULL;
-
-	next_random(&state);
-	return state;
 }
 
 /* ---- a VMM: its threads use one set of files ---------------------------------------- */
@@ -716,24 +695,6 @@ static void __attribute__((noreturn)) operator_process(uint64_t seed)
 static pid_t vmms[NR_VMMS], operator;
 static unsigned long kills, transfers;
 
-static time_t now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec;
-}
-
-static void __attribute__((noreturn)) hangs(const char *what)
-{
-	write_file("/proc/sysrq-trigger", "w");
-	verdict(false, "nothing hangs", "%s", what);
-	/* Power off would wait as well, for the lock of a device. */
-	sleep_ms(500);
-	write_file("/proc/sysrq-trigger", "b");
-	power_off();
-}
-
 static void start_vmm(unsigned int nr, uint64_t seed)
 {
 	vmms[nr] = fork();
@@ -741,17 +702,6 @@ static void start_vmm(unsigned int nr, uint64_t seed)
 		give_up("fork: %s", strerror(errno));
 	if (!vmms[nr])
 		vmm_process(nr, seed);
-}
-
-static void reap(pid_t pid, const char *what)
-{
-	time_t start = now();
-
-	while (waitpid(pid, NULL, WNOHANG) != pid) {
-		if (now() - start > HANG_SECONDS)
-			hangs(what);
-		sleep_ms(1);
-	}
 }
 
 static void kill_vmm(unsigned int nr)
@@ -784,15 +734,15 @@ static void drop_all_of(unsigned int nr)
 static void check_progress(void)
 {
 	static uint64_t steps[NR_WORKERS];
-	static time_t since[NR_WORKERS];
+	static long since[NR_WORKERS];
 	char text[128];
 	unsigned int i;
 
 	for (i = 0; i < NR_WORKERS; i++) {
 		if (shared->progress[i].steps != steps[i] || !since[i]) {
 			steps[i] = shared->progress[i].steps;
-			since[i] = now();
-		} else if (now() - since[i] > HANG_SECONDS) {
+			since[i] = now_seconds();
+		} else if (now_seconds() - since[i] > HANG_SECONDS) {
 			snprintf(text, sizeof(text), "worker %u: %s", i,
 				 shared->progress[i].doing);
 			hangs(text);
@@ -803,7 +753,7 @@ static void check_progress(void)
 static void stress(struct vmm *steady, uint64_t seed, long seconds)
 {
 	struct worker w = { .random = seed_for(seed, 77) };
-	time_t until = now() + seconds;
+	long until = now_seconds() + seconds;
 	uint64_t starts = 100;
 	unsigned int i;
 
@@ -815,7 +765,7 @@ static void stress(struct vmm *steady, uint64_t seed, long seconds)
 	for (i = 0; i < NR_VMMS; i++)
 		start_vmm(i, seed_for(seed, starts++));
 
-	while (now() < until) {
+	while (now_seconds() < until) {
 		sleep_ms(any(&w, 400));
 		i = any(&w, NR_VMMS);
 		kill_vmm(i);
@@ -880,37 +830,6 @@ static void check_coverage(void)
 	say("stress", "%lu VMMs killed, %lu times DMA beside them", kills, transfers);
 }
 
-struct counters {
-	struct iommu_pages pages;
-	long kho;
-};
-
-static struct counters count(void)
-{
-	return (struct counters){ count_iommu_pages(), kho_preserved_pages() };
-}
-
-static void check_counters(const struct counters *then)
-{
-	struct counters c;
-	unsigned int ms;
-
-	/* Freed after a grace period, some of it. */
-	for (ms = 0; ms < 3000; ms += 100) {
-		c = count();
-		if (!memcmp(&c, then, sizeof(c)))
-			break;
-		sleep_ms(100);
-	}
-	verdict(c.kho == then->kho, "after all that no page is left preserved in KHO",
-		"%ld, %ld before", c.kho, then->kho);
-	verdict(c.pages.iommu == then->pages.iommu &&
-		c.pages.secondary == then->pages.secondary,
-		"after all that all table pages are free again", "%ld+%ld, %ld+%ld before",
-		c.pages.iommu, c.pages.secondary, then->pages.iommu,
-		then->pages.secondary);
-}
-
 static void leave(void)
 {
 	uint64_t seed = param_nr("seed", 1);
@@ -919,10 +838,7 @@ static void leave(void)
 	struct counters before;
 	struct keeper k;
 
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED)
-		give_up("no shared memory");
+	shared = share(sizeof(*shared));
 	faults = fault_injection();
 	say("stress", "seed %llu, %ld seconds%s", (unsigned long long)seed, seconds,
 	    faults ? ", with failing allocations" : "");
@@ -930,7 +846,7 @@ static void leave(void)
 	/* Some pages stay with a device once it was attached. */
 	vmm_start(&steady, "vmm", DEV_BDF, STEADY_SEED);
 	vmm_close(&steady);
-	before = count();
+	before = count_all();
 
 	vmm_start(&steady, "vmm", DEV_BDF, STEADY_SEED);
 	keeper_open(&k, NULL);
