@@ -309,7 +309,6 @@ struct iommu_pages count_iommu_pages(void);
 long meminfo_kib(const char *name);
 /* Without what the kernel keeps reserved, as preserved memory nobody took back. */
 long mem_total_kib(void);
-bool kho_tree_visible(void);
 /* One page of physical memory that is RAM for this kernel; 0 or -errno. */
 int phys_read(uint64_t phys, void *page);
 /* Where a page that is there is in memory; what fails ends the run. */

@@ -84,7 +84,7 @@ static struct counts count(void)
 {
 	return (struct counts) {
 		.tables = count_iommu_pages(),
-		.kho = kho_tree_visible() ? kho_preserved_pages() : 0,
+		.kho = kho_preserved_pages(),
 	};
 }
 

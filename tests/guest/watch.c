@@ -219,12 +219,6 @@ static int tree_root(const uint8_t *fdt, size_t len, uint64_t *phys)
 	return -ENOENT;
 }
 
-/* KHO shows its outgoing tree only in a kernel that was not handed one. */
-bool kho_tree_visible(void)
-{
-	return !access("/sys/kernel/debug/kho/out/fdt", F_OK);
-}
-
 long kho_preserved_pages(void)
 {
 	static uint8_t fdt[65536];
