@@ -75,30 +75,17 @@ static void check_landed(const struct step *s, unsigned int nth)
 
 /* ---- one step, each allocation failing ------------------------------------------- */
 
-struct counts {
-	struct iommu_pages tables;
-	long kho;
-};
-
-static struct counts count(void)
-{
-	return (struct counts) {
-		.tables = count_iommu_pages(),
-		.kho = kho_preserved_pages(),
-	};
-}
-
 static void check_counts(const struct step *s, unsigned int nth,
-			 const struct counts *before)
+			 const struct counters *before)
 {
-	struct counts now = count();
+	struct counters now = count_all();
 
-	if (now.kho != before->kho || now.tables.iommu != before->tables.iommu ||
-	    now.tables.secondary != before->tables.secondary)
+	if (now.kho != before->kho || now.pages.iommu != before->pages.iommu ||
+	    now.pages.secondary != before->pages.secondary)
 		give_up("%s with allocation %u failing leaves %ld KHO pages and %ld+%ld tables, %ld and %ld+%ld before",
-			s->what, nth, now.kho, now.tables.iommu,
-			now.tables.secondary, before->kho, before->tables.iommu,
-			before->tables.secondary);
+			s->what, nth, now.kho, now.pages.iommu,
+			now.pages.secondary, before->kho, before->pages.iommu,
+			before->pages.secondary);
 }
 
 /* iommufd has faults of its own beside: of an object, of a range, of memory. */
@@ -139,7 +126,7 @@ static void each_fails(struct keeper *k, const struct step *s)
 {
 	unsigned int from = s->undo ? 1 : first;
 	unsigned int nth = from, points = 0, refused = 0;
-	struct counts before = count();
+	struct counters before = count_all();
 	int ret;
 
 	while (attempt(k, s, nth, &ret)) {

@@ -40,19 +40,19 @@ struct counts {
 	long tables, secondary, memory, kho, slab;
 };
 
-static struct counts count_all(void)
+static struct counts count_leaks(void)
 {
-	struct iommu_pages pages;
-	struct counts now;
+	struct counters now;
 
 	write_file("/proc/sys/vm/drop_caches", "3");
-	pages = count_iommu_pages();
-	now.tables = pages.iommu;
-	now.secondary = pages.secondary;
-	now.memory = mem_total_kib() / 4;
-	now.kho = kho_preserved_pages();
-	now.slab = meminfo_kib("SUnreclaim:") / 4;
-	return now;
+	now = count_all();
+	return (struct counts) {
+		.tables = now.pages.iommu,
+		.secondary = now.pages.secondary,
+		.memory = mem_total_kib() / 4,
+		.kho = now.kho,
+		.slab = meminfo_kib("SUnreclaim:") / 4,
+	};
 }
 
 /*
@@ -61,7 +61,7 @@ static struct counts count_all(void)
  */
 static void check_counts(int stage, char *extra, size_t len)
 {
-	struct counts now = count_all(), then;
+	struct counts now = count_leaks(), then;
 	long n = stage - 2, slab;
 
 	if (stage > 2) {
