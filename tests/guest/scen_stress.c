@@ -547,8 +547,9 @@ static unsigned int next_call(struct worker *w)
 		return C_OPEN;
 	if (!has.device[dev])
 		return C_OPEN_DEV;
+	/* Another file of it may be preserved, and open. */
 	if (!has.bound[dev])
-		return C_BIND;
+		return any(w, 2) ? C_BIND : any(w, 2) ? C_DROP_DEV : C_DROP;
 	if (!has.ioas)
 		return C_IOAS;
 	for (i = 0; i < NR_MEMS; i++)
@@ -677,7 +678,7 @@ static void __attribute__((noreturn)) operator_process(uint64_t seed)
 	load_image();
 	while (!shared->stop) {
 		for (n = any(&w, 3); n; n--) {
-			nr = any(&w, 64) ? C_PREPARE + any(&w, 4) : C_REBOOT_NO_KHO;
+			nr = any(&w, 24) ? C_PREPARE + any(&w, 4) : C_REBOOT_NO_KHO;
 			begin(&w, nr);
 			end(&w, nr, operate(&w, nr));
 			sleep_ms(any(&w, 60));
@@ -766,13 +767,13 @@ static void stress(struct vmm *steady, uint64_t seed, long seconds)
 		start_vmm(i, seed_for(seed, starts++));
 
 	while (now_seconds() < until) {
-		sleep_ms(any(&w, 400));
+		sleep_ms(any(&w, 800));
 		i = any(&w, NR_VMMS);
 		kill_vmm(i);
 		if (any(&w, 2))
 			drop_all_of(i);
 		start_vmm(i, seed_for(seed, starts++));
-		if (!any(&w, 4)) {
+		if (!any(&w, 3)) {
 			if (!vmm_dma_works(steady))
 				verdict(false, "the DMA of the VMM beside them goes on",
 					"bytes did not arrive");
