@@ -14,14 +14,6 @@ MORE_EDUS=(--device edu,addr=0x12 --device edu,addr=0x13)
 # random SCENARIO KERNEL SECONDS APPEND [OPTIONS of scripts/vm]
 random()
 {
-	random_unchecked "$@"
-	guest_all_kept
-	never_off
-	no_splat
-}
-
-random_unchecked()
-{
 	local scenario="$1" kernel="$2" seconds="$3" append="$4"
 
 	shift 4
@@ -30,6 +22,9 @@ random_unchecked()
 		--append "ilu.seed=$STRESS_SEED ilu.seconds=$seconds $append" \
 		"$scenario" --timeout $((seconds + 90)) --trace vtd_dmar_fault \
 		--smp 2 "${MORE_EDUS[@]}" "$@"
+	guest_all_kept
+	never_off
+	no_splat
 }
 
 test_case races "whatever VMMs do at once, and whenever they are killed, nothing is left behind, and a live update follows"
@@ -49,19 +44,3 @@ t_long_races() { random stress debug 600 "$DEBUG_APPEND" "${DEBUG_VM[@]}" --time
 
 test_case --when stress long_wrong "ioctls at random for ten minutes, with lockdep and KASAN"
 t_long_wrong() { random fuzz debug 600 "$DEBUG_APPEND" "${DEBUG_VM[@]}" --timeout 1500; }
-
-# The functions of the files that the series creates, and of LUO, as an ERE.
-our_functions()
-{
-	(cd "$TOP" && find drivers kernel -name '*.c' -exec sed -nE 's/^[a-z].*[ *]([a-z_0-9]+)\(.*/\1/p' {} + |
-		sort -u | paste -sd '|' | sed 's/$/|luo_[a-z_0-9]*/')
-}
-
-test_case --when stress data_races "KCSAN reports no data race in functions of the series while that goes on for five minutes"
-t_data_races()
-{
-	random_unchecked stress kcsan 300 "" --mem 2G --timeout 1200
-	guest_kept "nothing hangs"
-	diag "$(grep -c 'BUG: KCSAN' "$CONSOLE" || true) data races reported, those of others included"
-	console_lacks "BUG: KCSAN: .* ($(our_functions))( |\r?$)"
-}
