@@ -225,6 +225,6 @@ no_splat()
 # no_splat where allocations fail: some of them are logged with a backtrace.
 no_splat_but_allocations()
 {
-	sed -E '/: (vmalloc error: |page allocation failure: )/,/<\/TASK>/d' "$CONSOLE" >"$WORK_DIR/console"
+	sed -E '/(: vmalloc error: |: page allocation failure: |FAULT_INJECTION: forcing)/,/<\/TASK>/d' "$CONSOLE" >"$WORK_DIR/console"
 	CONSOLE="$WORK_DIR/console" no_splat
 }

@@ -115,41 +115,38 @@ t_unclaimed()
 
 # --- early boot ---------------------------------------------------------------------------
 
-# early FUNC [STEP [FIRST]]: every STEPth allocation of an initcall fails, each in
-# another VM: its next kernel boots, and the device goes on or is blocked
+# early PART: each allocation of a part of the boot fails, each in another VM: its next
+# kernel boots, and the device goes on or is blocked
 early()
 {
-	local func="$1" step="${2:-1}" nth="${3:-1}" n=0
+	local part="$1" nth
 
-	while :; do
-		live faults "ilu.early=$func:$nth" --kernel early --tag "early-$func-$nth"
+	for ((nth = 1; ; nth++)); do
+		live faults "ilu.early=$part:$nth" --kernel early --tag "early-$part-$nth"
 		guest_all_kept
 		no_splat_but_allocations
-		if grep -q "ilu.fail: allocation $nth of $func is not there" "$CONSOLE"; then
-			break
-		fi
-		console_has "ilu.fail: allocation $nth of $func failed"
-		n=$((n + 1))
-		diag "$func $nth: $(tr -d '\r' <"$CONSOLE" | sed -n 's/^.*kernel=2 device: //p'), $(tr -d '\r' <"$CONSOLE" |
-			sed -n 's/^.*kernel=2 operator: //p; s/^.*kernel=2 vmm: getting/getting/p' | paste -sd, -)"
-		nth=$((nth + step))
+		grep -q "ilu.fail: an allocation of $part failed" "$CONSOLE" || break
+		diag "$part $nth: $(tr -d '\r' <"$CONSOLE" |
+			sed -n 's/^.*kernel=2 \(device\|operator\|vmm\): //p' | paste -sd, -)"
 	done
-	diag "$func: $n points"
-	((n > 0)) || fail "$func: no allocation failed"
+	diag "$part: $((nth - 1)) points"
+	((nth > 1)) || fail "$part: no allocation failed"
+	# None failed in the last one.
+	guest_kept "a device that goes on reaches its memory, one that is blocked does not"
+	console_has 'kernel=2 device: 00:10.0 goes on'
 }
 
 test_case early_records "each allocation of reading the records fails once: the kernel boots, the device goes on or is blocked"
-t_early_records()
-{
-	early iommu_restored_init
-	early pci_liveupdate_read
-}
+t_early_records() { early iommu_restored_init; }
 
-test_case --when stress early_luo "the same for LUO"
-t_early_luo() { early liveupdate_early_init; }
+test_case early_pci "the same for the record of the PCI core"
+t_early_pci() { early pci_liveupdate_read; }
 
-test_case --when stress early_iommu "the same for VT-d and for probing devices, every fifth allocation"
-t_early_iommu() { early pci_iommu_init 5; }
+test_case early_adopt "the same for what VT-d takes over"
+t_early_adopt() { early adopt; }
+
+test_case early_attach "the same for probing the device"
+t_early_attach() { early attach; }
 
 # --- with everything that complains, and kmemleak -----------------------------------------
 
