@@ -76,23 +76,23 @@ INCOMING=("binding vfio-pci" "retrieving half of RAM" "retrieving RAM" "retrievi
 	  "retrieving the device file" "binding to the iommufd" "allocating a HWPT" attaching
 	  "replacing what is attached" FINISH)
 
-test_case takeover "each allocation from binding vfio-pci to FINISH fails once in the next kernel, while DMA goes on"
-t_takeover()
+test_case next_kernel "each allocation from binding vfio-pci to FINISH fails once in the next kernel, while DMA goes on"
+t_next_kernel()
 {
 	incoming alloc-direct ""
 	points 1 "${INCOMING[@]}"
 }
 
-test_case takeover_session "the same with a session, from the third allocation on where one was done without"
-t_takeover_session()
+test_case next_session "the same with a session, from the third allocation on where one was done without"
+t_next_session()
 {
 	incoming alloc-session "ilu.api=session ilu.from=3"
 	points 1 "retrieving a session"
 	points 0 "${INCOMING[@]}"
 }
 
-test_case --when stress takeover_later "the same from each allocation on"
-t_takeover_later()
+test_case --when stress next_later "the same from each allocation on"
+t_next_later()
 {
 	local from
 
@@ -157,10 +157,10 @@ t_debug_preserve()
 	guest_kept "the kernel has a pointer to all memory that it allocated"
 }
 
-test_case --when stress debug_takeover "the same in the next kernel"
-t_debug_takeover()
+test_case --when stress debug_next "the same in the next kernel"
+t_debug_next()
 {
-	incoming alloc-debug-takeover "$DEBUG_APPEND" fault-debug "${DEBUG_VM[@]}"
+	incoming alloc-debug-next "$DEBUG_APPEND" fault-debug "${DEBUG_VM[@]}"
 	guest_kept "the kernel has a pointer to all memory that it allocated"
 }
 
