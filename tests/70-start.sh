@@ -84,8 +84,8 @@ t_no_kho()
 	console_has 'there is no /dev/liveupdate here'
 }
 
-test_case liveupdate_off "with liveupdate=off a running device goes on, and its memory stays"
-t_liveupdate_off()
+test_case no_luo "with liveupdate=off a running device goes on, and its memory stays"
+t_no_luo()
 {
 	started liveupdate-off liveupdate=off ilu.keep=device
 	runs_on
