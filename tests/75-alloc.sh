@@ -139,13 +139,13 @@ early()
 test_case early_records "each allocation of reading the records fails once: the kernel boots, the device goes on or is blocked"
 t_early_records() { early iommu_restored_init; }
 
-test_case early_pci "the same for the record of the PCI core"
+test_case --when stress early_pci "the same for the record of the PCI core"
 t_early_pci() { early pci_liveupdate_read; }
 
 test_case early_adopt "the same for what VT-d takes over"
 t_early_adopt() { early adopt; }
 
-test_case early_attach "the same for probing the device"
+test_case --when stress early_attach "the same for probing the device"
 t_early_attach() { early attach; }
 
 # --- with everything that complains, and kmemleak -----------------------------------------

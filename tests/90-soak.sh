@@ -22,6 +22,6 @@ soak()
 	diag "$(tr -d '\r' <"$CONSOLE" | sed -n 's/.* leaks: /left behind by /p' | tail -n 1)"
 }
 
-test_case chain "a VMM lives through 9 live updates, with cancels and crashes between; no page is leaked"
+test_case chain "a VMM lives through 5 live updates, with cancels and crashes between; no page is leaked"
 test_case chain@fs:device-iotlb=on "the same with first stage tables"
-t_chain() { soak chain "${SOAK:-9}"; }
+t_chain() { soak chain "${SOAK:-5}"; }
