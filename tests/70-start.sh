@@ -110,11 +110,10 @@ t_image()
 
 # --- parts of the kernel are missing -------------------------------------------------------
 
-test_case no_vfio "without vfio-pci a running device goes on until FINISH is forced, which stops it"
-test_case no_vfio@sm:aw-bits=48 "scalable mode: without vfio-pci a running device goes on until FINISH is forced"
-t_no_vfio()
+# without TAG INITCALL: what INITCALL brings is missing in the next kernel
+without()
 {
-	started no-vfio initcall_blacklist=vfio_pci_init \
+	started "$1" "initcall_blacklist=$2" \
 		"ilu.keep=device ilu.finish=abandon ilu.free=native"
 	runs_on
 	ends_well
@@ -123,17 +122,12 @@ t_no_vfio()
 	guest_kept "a driver that uses the DMA API binds"
 }
 
+test_case no_vfio "without vfio-pci a running device goes on until FINISH is forced, which stops it"
+test_case no_vfio@sm:aw-bits=48 "scalable mode: without vfio-pci a running device goes on until FINISH is forced"
+t_no_vfio() { without no-vfio vfio_pci_init; }
+
 test_case no_iommufd "without iommufd a running device goes on until FINISH is forced, which stops it"
-t_no_iommufd()
-{
-	started no-iommufd initcall_blacklist=iommufd_init \
-		"ilu.keep=device ilu.finish=abandon ilu.free=native"
-	runs_on
-	ends_well
-	other_faults
-	guest_kept "FINISH without what handles a preserved file is refused"
-	guest_kept "a driver that uses the DMA API binds"
-}
+t_no_iommufd() { without no-iommufd iommufd_init; }
 
 # --- the remapping unit is missing ----------------------------------------------------------
 

@@ -13,18 +13,10 @@ misuse_devices=(
 	-- -global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off
 )
 
-# misuse TAG APPEND [OPTIONS of run_guest and scripts/vm]
+# misuse KERNEL TAG APPEND [OPTIONS of scripts/vm]
 misuse()
 {
-	local tag="$1" append="$2" args=()
-
-	shift 2
-	while [[ ${1:-} == --kernel ]]; do
-		args+=("$1" "$2")
-		shift 2
-	done
-	run_guest "${args[@]}" --tag "$tag" --append "$append" misuse --timeout 240 \
-		--trace vtd_dmar_fault "$@" "${misuse_devices[@]}"
+	running misuse "$2" "$3" --kernel "$1" --timeout 240 "${@:4}" "${misuse_devices[@]}"
 	guest_all_kept
 	no_splat
 }
@@ -33,7 +25,7 @@ test_case operations "whatever is done to a preserved device, its page table or 
 test_case operations@sm:device-iotlb=on "scalable mode: the same"
 t_operations()
 {
-	misuse misuse "" --kernel fault
+	misuse fault misuse ""
 	guest_kept "suspending the machine is refused (preserved)"
 	guest_kept "suspending the machine is refused (frozen)"
 	guest_kept "rebooting into an image of kexec_load() is refused (prepared)"
@@ -46,28 +38,18 @@ t_operations()
 test_case restart "a restart without kexec when it is prepared is a restart as any other: translation is turned off"
 t_restart()
 {
-	misuse misuse-restart ilu.end=restart --kernel fault
+	misuse fault misuse-restart ilu.end=restart
 	console_has 'reboot: Restarting system'
 	trace_has 'vtd_dmar_enable enable 0'
 	# Nothing was handed over.
 	check "the unit got another root table" test "$(grep -c vtd_reg_dmar_root "$TRACE")" = 1
 }
 
-# resets TAG APPEND [OPTIONS of run_guest and scripts/vm]
+# resets KERNEL TAG APPEND [OPTIONS of scripts/vm]
 resets()
 {
-	local tag="$1" append="$2" args=()
-
-	shift 2
-	while [[ ${1:-} == --kernel ]]; do
-		args+=("$1" "$2")
-		shift 2
-	done
-	# shellcheck disable=SC2054 # the commas are QEMU's
-	run_guest "${args[@]}" --tag "$tag" --append "ilu.dev=0000:01:00.0${append:+ $append}" reset \
-		--timeout 240 --trace vtd_dmar_fault "$@" \
-		--device pcie-root-port,id=rp1,addr=0x15,chassis=2,slot=2 \
-		--device virtio-rng-pci,bus=rp1,ats=on,iommu_platform=on,disable-legacy=on,max-bytes=64,period=20
+	running reset "$2" "ilu.dev=0000:01:00.0${3:+ $3}" --kernel "$1" --timeout 240 "${@:4}" \
+		"${ATS_RNG[@]/period=600/period=20}"
 	guest_all_kept
 	! in_test "vtd_dmar_fault sid 0x100 " || fail "the device's DMA faulted"
 	never_off
@@ -82,7 +64,7 @@ t_resets()
 	local append=""
 
 	((!MODE_SCALABLE)) || append=ilu.pasid=1
-	resets reset "$append" --kernel fault
+	resets fault reset "$append"
 	guest_kept "a reboot while the device is being reset is refused"
 }
 
@@ -90,12 +72,12 @@ test_case reset_pasid@ss:device-iotlb=on,pasid-bits=16 "a reset before FINISH ta
 test_case reset_pasid@fs:device-iotlb=on,pasid-bits=16 "first stage: the same"
 t_reset_pasid()
 {
-	resets reset-pasid "ilu.pasid=1 ilu.end=open" --kernel fault
+	resets fault reset-pasid "ilu.pasid=1 ilu.end=open"
 	guest_kept "VFIO has reset the device"
 }
 
 test_case debug_operations "lockdep and KASAN have no complaint about what is done wrong"
-t_debug_operations() { misuse debug-misuse "$DEBUG_APPEND" --kernel debug "${DEBUG_VM[@]}"; }
+t_debug_operations() { misuse debug debug-misuse "$DEBUG_APPEND" "${DEBUG_VM[@]}"; }
 
 test_case debug_resets@ss:device-iotlb=on,pasid-bits=16 "lockdep and KASAN have no complaint about resets"
-t_debug_resets() { resets debug-reset "$DEBUG_APPEND ilu.pasid=1" --kernel debug "${DEBUG_VM[@]}"; }
+t_debug_resets() { resets debug debug-reset "$DEBUG_APPEND ilu.pasid=1" "${DEBUG_VM[@]}"; }

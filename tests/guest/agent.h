@@ -226,10 +226,16 @@ int list_hwpts(int iommufd, struct iommu_liveupdate_hwpt *hwpts, uint32_t *count
 void vmm_create(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed);
 void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed);
 /*
+ * vmm_start() and keep_device() in a process of its own, which can be killed; @k stays
+ * with the caller, too.
+ */
+struct keeper;
+pid_t vmm_start_child(struct keeper *k, const char *name, const char *bdf,
+		      uint32_t seed);
+/*
  * In the next kernel: the memory, the iommufd and the device file of a VMM that was
  * kept with keep_device(). What fails ends the run. @bdf, @seed as for vmm_start().
  */
-struct keeper;
 void vmm_come_back(struct vmm *vmm, struct keeper *k, const char *name,
 		   const char *bdf, uint32_t seed);
 /* Without the device file, for keep_vmm(). */

@@ -56,26 +56,8 @@ static bool dma_translated(const char *bdf)
 /* A VMM that preserves what it has and is killed; @k stays with the caller. */
 static void killed_vmm(struct keeper *k)
 {
-	struct vmm vmm;
-	int ready[2];
-	pid_t pid;
-	char c;
+	pid_t pid = vmm_start_child(k, "gone", GONE_BDF, GONE_SEED);
 
-	if (pipe(ready))
-		give_up("pipe: %s", strerror(errno));
-	pid = fork();
-	if (pid < 0)
-		give_up("fork: %s", strerror(errno));
-	if (!pid) {
-		vmm_start(&vmm, "gone", GONE_BDF, GONE_SEED);
-		keep_device(k, &vmm);
-		if (write(ready[1], "", 1) != 1)
-			_exit(1);
-		for (;;)
-			pause();
-	}
-	if (read(ready[0], &c, 1) != 1)
-		give_up("the VMM to be killed did not get that far");
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	say("operator", "killed a VMM that had preserved its device");

@@ -90,34 +90,6 @@ static void check_counts(int stage, char *extra, size_t len)
 
 /* ---- outgoing kernel ------------------------------------------------------------------- */
 
-/* In a process of its own, which can be killed; the session stays with the caller. */
-static pid_t start_other(struct keeper *k, int round)
-{
-	struct vmm vmm;
-	int ready[2];
-	pid_t pid;
-	char c;
-
-	if (pipe(ready))
-		give_up("pipe: %s", strerror(errno));
-	pid = fork();
-	if (pid < 0)
-		give_up("fork: %s", strerror(errno));
-	if (!pid) {
-		vmm_start(&vmm, "other", OTHER_BDF, OTHER_SEED + round);
-		keep_device(k, &vmm);
-		if (write(ready[1], "", 1) != 1)
-			_exit(1);
-		for (;;)
-			pause();
-	}
-	close(ready[1]);
-	if (read(ready[0], &c, 1) != 1)
-		give_up("the other VMM did not come up");
-	close(ready[0]);
-	return pid;
-}
-
 static void leave(struct vmm *vmm, int round, const char *extra)
 {
 	struct keeper k, other;
@@ -137,7 +109,7 @@ static void leave(struct vmm *vmm, int round, const char *extra)
 			give_up("creating a session again: %s", strerror(-k.session));
 		keep_device(&k, vmm);
 	}
-	pid = start_other(&other, round);
+	pid = vmm_start_child(&other, "other", OTHER_BDF, OTHER_SEED + round);
 
 	switch (way_of(round)) {
 	case CANCEL:

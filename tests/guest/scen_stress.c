@@ -12,7 +12,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kexec.h>
 #include <linux/liveupdate.h>
 #include <linux/pci_regs.h>
 #include <pthread.h>
@@ -21,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -621,19 +619,6 @@ static void test_fails(const char *what)
 		give_up("the test facility is not here");
 }
 
-static bool load_without_kho(void)
-{
-	static char page[4096] __attribute__((aligned(4096)));
-	struct kexec_segment segment = {
-		.buf = page,
-		.bufsz = sizeof(page),
-		.mem = (void *)MIB(32),
-		.memsz = sizeof(page),
-	};
-
-	return !syscall(SYS_kexec_load, MIB(32), 1UL, &segment, KEXEC_ARCH_DEFAULT);
-}
-
 static void load_image(void)
 {
 	/* It is never started; if it is all the same, stage 9 says so. */
@@ -667,7 +652,7 @@ static int operate(struct worker *w, unsigned int nr)
 		test_fails("\n");
 		return ret;
 	default:
-		if (!load_without_kho())
+		if (load_image_without_kho())
 			return -ENOEXEC;
 		ret = start_next_kernel();
 		load_image();

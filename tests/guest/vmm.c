@@ -340,6 +340,34 @@ void vmm_start(struct vmm *vmm, const char *name, const char *bdf, uint32_t seed
 	    RAM_IOVA, BIG_IOVA, bdf + 5);
 }
 
+pid_t vmm_start_child(struct keeper *k, const char *name, const char *bdf,
+		      uint32_t seed)
+{
+	struct vmm vmm;
+	int ready[2];
+	pid_t pid;
+	char c;
+
+	if (pipe(ready))
+		give_up("pipe: %s", strerror(errno));
+	pid = fork();
+	if (pid < 0)
+		give_up("fork: %s", strerror(errno));
+	if (!pid) {
+		vmm_start(&vmm, name, bdf, seed);
+		keep_device(k, &vmm);
+		if (write(ready[1], "", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	if (read(ready[0], &c, 1) != 1)
+		give_up("the VMM %s did not come up", name);
+	close(ready[0]);
+	return pid;
+}
+
 static int must_get(struct vmm *vmm, struct keeper *k, uint64_t token,
 		    const char *what)
 {
