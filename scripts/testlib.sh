@@ -93,7 +93,8 @@ run_vm()
 		mkdir -p "$dir"
 		printf '%s\n' "$*" >"$dir/options"
 		VM_RC=0
-		"$TOP/scripts/vm" --console "$CONSOLE" --trace-file "$TRACE" "$@" || VM_RC=$?
+		"$TOP/scripts/vm" --console "$CONSOLE" --trace-file "$TRACE" \
+			${COVERAGE:+--coverage "$dir/coverage"} "$@" || VM_RC=$?
 		echo "$VM_RC" >"$dir/rc"
 	fi
 	VM_RC="$(<"$dir/rc")"

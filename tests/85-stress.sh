@@ -18,10 +18,12 @@ random()
 
 	shift 4
 	diag "seed $STRESS_SEED"
+	# For vCPUs that run at the same time
+	new_qemu
 	run_guest --kernel "$kernel" --tag "$scenario-$kernel-$seconds" \
 		--append "ilu.seed=$STRESS_SEED ilu.seconds=$seconds $append" \
 		"$scenario" --timeout $((seconds + 90)) --trace vtd_dmar_fault \
-		--smp 2 "${MORE_EDUS[@]}" "$@"
+		--qemu "$QEMU" --smp 2 "${MORE_EDUS[@]}" "$@"
 	guest_all_kept
 	never_off
 	no_splat

@@ -209,6 +209,11 @@ static int suspend(void)
 	return can_suspend ? write_file(PM_STATE, "freeze") : -EBUSY;
 }
 
+static int hibernate(void)
+{
+	return write_file(PM_STATE, "disk");
+}
+
 static int second_operator(void)
 {
 	int luo = luo_open();
@@ -248,6 +253,7 @@ static const struct op ops[] = {
 	{ "a reset through sysfs", 0, reset_sysfs },
 	{ "VFIO_DEVICE_RESET", 0, reset_vfio },
 	{ "suspending the machine", EBUSY, suspend },
+	{ "hibernating the machine", EBUSY, hibernate },
 	{ "opening /dev/liveupdate again", EBUSY, second_operator },
 };
 
@@ -356,6 +362,20 @@ static int unbind(void)
 	return unbind_driver(BDF);
 }
 
+static void drop_device(void)
+{
+	luo_fd_unpreserve(k.luo, vmm.token | 3);
+	luo_fd_unpreserve(k.luo, vmm.token);
+	luo_fd_unpreserve(k.luo, vmm.ram.token);
+	luo_fd_unpreserve(k.luo, vmm.big.token);
+}
+
+static void start_again(void)
+{
+	vmm_start(&vmm, "vmm", BDF, SEED);
+	keep_device(&k, &vmm);
+}
+
 /* Ends when LUO has put the file and the VMM has closed it, as with any user of VFIO. */
 static void unbind_and_back(bool prepared)
 {
@@ -365,19 +385,57 @@ static void unbind_and_back(bool prepared)
 	verdict(runs(pid), "unbinding vfio-pci waits", "it does not");
 	verdict(vmm_dma_works(&vmm), "DMA works meanwhile", "bytes did not arrive");
 	refused(start_next_kernel(), ENODEV, "a reboot while vfio-pci is being unbound");
-	luo_fd_unpreserve(k.luo, vmm.token | 3);
-	luo_fd_unpreserve(k.luo, vmm.token);
-	luo_fd_unpreserve(k.luo, vmm.ram.token);
-	luo_fd_unpreserve(k.luo, vmm.big.token);
+	drop_device();
 	verdict(runs(pid), "it waits for the VMM to close the device", "it does not");
 	vmm_close(&vmm);
 	works(result_of(pid), "it ends when the VMM has closed the device");
 	if (prepared)
 		works(luo_cancel(k.luo), "CANCEL succeeds");
-	vmm_start(&vmm, "vmm", BDF, SEED);
-	keep_device(&k, &vmm);
+	start_again();
 	if (prepared)
 		works(luo_prepare(k.luo), "PREPARE succeeds with another VMM");
+}
+
+/* ---- an error, from which AER recovers --------------------------------------------- */
+
+/* An uncorrectable one of the port above the device: what is below it is reset. */
+static int inject_error(void)
+{
+	/* drivers/pci/pcie/aer_inject.c */
+	const struct {
+		uint8_t bus, dev, fn;
+		uint32_t uncor_status, cor_status, header_log[4], domain;
+	} error = { 0, 0x14, 0, PCI_ERR_UNC_MALF_TLP, 0, { 0 }, 0 };
+	int fd = open("/dev/aer_inject", O_WRONLY | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, &error, sizeof(error)) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+/* It has lost what it was programmed with, and so has what would be handed over. */
+static void after_error(void)
+{
+	unsigned int ms;
+
+	context("after an error");
+	log_mark();
+	must(inject_error(), "injecting an error of the port");
+	for (ms = 0; ms < 10000 && !log_count("device recovery", PORT_BDF); ms += 10)
+		sleep_ms(10);
+	verdict(log_count("device recovery successful", PORT_BDF), "AER recovers",
+		"that is not in the log");
+	refused(luo_prepare(k.luo), ESTALE, "PREPARE");
+	refused(start_next_kernel(), ESTALE, "a reboot");
+	check_state(LIVEUPDATE_STATE_NORMAL);
+	drop_device();
+	vmm_close(&vmm);
+	start_again();
+	verdict(vmm_dma_works(&vmm), "another VMM gets the device, whose DMA works",
+		"bytes did not arrive");
 }
 
 /* ---- by a second process while a reboot freezes ----------------------------------- */
@@ -490,6 +548,7 @@ static void leave(void)
 		reboot_without_kho(LIVEUPDATE_STATE_NORMAL);
 		detach_and_back(false);
 		unbind_and_back(false);
+		after_error();
 	}
 	context("prepared");
 	works(luo_prepare(k.luo), "PREPARE succeeds");

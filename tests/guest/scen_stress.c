@@ -796,7 +796,13 @@ static void map_devices(void)
 		if (readlink(link, device_file[i], sizeof(device_file[i]) - 1) < 0)
 			give_up("%s: %s", link, strerror(errno));
 		close(vmm.dev);
-		edu_map_raw(&raw[i], bdfs[i]);
+		edu_open_raw(&raw[i], bdfs[i]);
+		/*
+		 * Of the registers for a transfer some may be written while the device is
+		 * closed. QEMU ends if the place in its buffer is none.
+		 */
+		edu_start_write(&raw[i], 0, SLOT_IOVA(0), FAULT_LEN);
+		edu_wait(&raw[i]);
 	}
 }
 
