@@ -36,6 +36,15 @@ test_case debug_races "lockdep and KASAN have no complaint about that"
 # Too slow to get through everything.
 t_debug_races() { random stress debug 25 "ilu.coverage=0 $DEBUG_APPEND" "${DEBUG_VM[@]}"; }
 
+test_case collapse "a device reaches the memfd that its VMM maps while khugepaged makes a huge page of it"
+t_collapse()
+{
+	new_qemu
+	run_guest --append "ilu.seed=$STRESS_SEED" collapse --qemu "$QEMU" --smp 2
+	guest_all_kept
+	no_splat
+}
+
 test_case wrong "wrong arguments are refused with the documented errors, users without rights reach nothing, ioctls at random harm nothing"
 t_wrong() { random fuzz fault 12 ""; }
 

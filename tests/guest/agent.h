@@ -151,6 +151,8 @@ void fill_pattern(void *buf, size_t len, uint32_t seed, uint64_t off);
 bool is_pattern(const void *buf, size_t len, uint32_t seed, uint64_t off);
 /* A sealed memfd of @len bytes filled with its pattern, of huge pages if @huge. */
 void mem_create(struct mem *mem, size_t len, uint32_t seed, bool huge);
+/* What is written from now on, and what khugepaged finds, gets huge pages. */
+void mem_allow_huge(void);
 void mem_adopt(struct mem *mem, int fd, size_t len, uint32_t seed);
 void mem_close(struct mem *mem);
 /* Offset of the first byte outside @changed that isn't the pattern, or -1. */
@@ -416,5 +418,6 @@ void scen_misuse(int stage);
 void scen_reset(int stage);
 void scen_stress(int stage);
 void scen_fuzz(int stage);
+void scen_collapse(int stage);
 
 #endif

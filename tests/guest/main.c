@@ -40,6 +40,7 @@ static const struct scenario scenarios[] = {
 	{ "reset", scen_reset },
 	{ "stress", scen_stress },
 	{ "fuzz", scen_fuzz },
+	{ "collapse", scen_collapse },
 };
 
 static void mount_all(void)

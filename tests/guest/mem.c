@@ -52,6 +52,11 @@ void mem_adopt(struct mem *mem, int fd, size_t len, uint32_t seed)
 		give_up("mapping a memfd: %s", strerror(errno));
 }
 
+void mem_allow_huge(void)
+{
+	write_file(SHMEM_HUGE, "force");
+}
+
 void mem_create(struct mem *mem, size_t len, uint32_t seed, bool huge)
 {
 	int fd;
