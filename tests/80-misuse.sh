@@ -28,7 +28,7 @@ t_operations()
 	misuse fault misuse ""
 	guest_kept "suspending the machine is refused (preserved)"
 	guest_kept "suspending the machine is refused (frozen)"
-	guest_kept "hibernating the machine is refused (frozen)"
+	guest_kept "hibernating the machine is refused (prepared)"
 	guest_kept "PREPARE is refused (after an error)"
 	guest_kept "rebooting into an image of kexec_load() is refused (prepared)"
 	guest_kept "a reboot while vfio-pci is being unbound is refused (prepared)"

@@ -209,11 +209,6 @@ static int suspend(void)
 	return can_suspend ? write_file(PM_STATE, "freeze") : -EBUSY;
 }
 
-static int hibernate(void)
-{
-	return write_file(PM_STATE, "disk");
-}
-
 static int second_operator(void)
 {
 	int luo = luo_open();
@@ -253,7 +248,6 @@ static const struct op ops[] = {
 	{ "a reset through sysfs", 0, reset_sysfs },
 	{ "VFIO_DEVICE_RESET", 0, reset_vfio },
 	{ "suspending the machine", EBUSY, suspend },
-	{ "hibernating the machine", EBUSY, hibernate },
 	{ "opening /dev/liveupdate again", EBUSY, second_operator },
 };
 
@@ -281,6 +275,12 @@ static void do_all(void)
 static void load_next(void)
 {
 	must(load_next_kernel(2, NULL), "kexec_file_load");
+}
+
+/* While a reboot freezes it would wait for that. */
+static void hibernate(void)
+{
+	refused(write_file(PM_STATE, "disk"), EBUSY, "hibernating the machine");
 }
 
 static void check_state(int state)
@@ -545,6 +545,7 @@ static void leave(void)
 	if (strcmp(param("end", "finish"), "restart")) {
 		context("preserved");
 		do_all();
+		hibernate();
 		reboot_without_kho(LIVEUPDATE_STATE_NORMAL);
 		detach_and_back(false);
 		unbind_and_back(false);
@@ -555,6 +556,7 @@ static void leave(void)
 	if (!strcmp(param("end", "finish"), "restart"))
 		restart();
 	do_all();
+	hibernate();
 	reboot_without_kho(LIVEUPDATE_STATE_PREPARED);
 	detach_and_back(true);
 	unbind_and_back(true);
