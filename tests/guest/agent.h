@@ -46,6 +46,7 @@ void report_handover(char *buf, size_t len);
 /* ---- sys.c: files, parameters, drivers, the jump ------------------------- */
 
 ssize_t read_file(const char *path, void *buf, size_t len);
+long read_nr(const char *path);	/* the number in a file, or -errno */
 int write_file(const char *path, const char *text);	/* 0 or -errno */
 /* Value of kernel parameter "ilu.@key", or @def. Valid until the next call. */
 const char *param(const char *key, const char *def);
@@ -151,8 +152,8 @@ void fill_pattern(void *buf, size_t len, uint32_t seed, uint64_t off);
 bool is_pattern(const void *buf, size_t len, uint32_t seed, uint64_t off);
 /* A sealed memfd of @len bytes filled with its pattern, of huge pages if @huge. */
 void mem_create(struct mem *mem, size_t len, uint32_t seed, bool huge);
-/* What is written from now on, and what khugepaged finds, gets huge pages. */
-void mem_allow_huge(void);
+/* Does what is written from now on, and what khugepaged finds, get huge pages? */
+void mem_allow_huge(bool allow);
 void mem_adopt(struct mem *mem, int fd, size_t len, uint32_t seed);
 void mem_close(struct mem *mem);
 /* Offset of the first byte outside @changed that isn't the pattern, or -1. */
@@ -305,6 +306,8 @@ void keep_memory(struct keeper *k, struct vmm *vmm);
 void keep_vmm(struct keeper *k, struct vmm *vmm);
 /* And the device file, with which the device goes on. */
 void keep_device(struct keeper *k, struct vmm *vmm);
+/* Unpreserves all that of a VMM without a session; 0, or the last -errno. */
+int drop_device(struct keeper *k, const struct vmm *vmm);
 
 /* ---- watch.c: what the kernel says about itself ---------------------------- */
 

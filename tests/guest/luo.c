@@ -237,3 +237,18 @@ void keep_device(struct keeper *k, struct vmm *vmm)
 			strerror(-ret));
 	say(vmm->name, "preserved the file of %s", vmm->edu.bdf + 5);
 }
+
+int drop_device(struct keeper *k, const struct vmm *vmm)
+{
+	const uint64_t tokens[] = {
+		vmm->token | 3, vmm->token, vmm->ram.token, vmm->big.token,
+	};
+	int ret = 0, err;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(tokens); i++) {
+		err = luo_fd_unpreserve(k->luo, tokens[i]);
+		ret = err ? err : ret;
+	}
+	return ret;
+}

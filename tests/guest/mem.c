@@ -52,16 +52,16 @@ void mem_adopt(struct mem *mem, int fd, size_t len, uint32_t seed)
 		give_up("mapping a memfd: %s", strerror(errno));
 }
 
-void mem_allow_huge(void)
+void mem_allow_huge(bool allow)
 {
-	write_file(SHMEM_HUGE, "force");
+	write_file(SHMEM_HUGE, allow ? "force" : "deny");
 }
 
 void mem_create(struct mem *mem, size_t len, uint32_t seed, bool huge)
 {
 	int fd;
 
-	write_file(SHMEM_HUGE, huge ? "force" : "deny");
+	mem_allow_huge(huge);
 	fd = memfd_create("guest-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0 || ftruncate(fd, len) ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))

@@ -5,7 +5,6 @@
  * memfd that is preserved is pinned in the same way.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -27,11 +26,11 @@ static uint8_t *va;		/* of the memfd, aligned as a huge page */
 
 static long collapsed(void)
 {
-	char text[32];
+	long nr = read_nr(KHUGEPAGED "pages_collapsed");
 
-	if (read_file(KHUGEPAGED "pages_collapsed", text, sizeof(text)) < 0)
+	if (nr < 0)
 		give_up("khugepaged does not say what it does");
-	return atol(text);
+	return nr;
 }
 
 static unsigned int unmapped, reached, lost;
@@ -42,7 +41,7 @@ static void one_round(unsigned int delay)
 	int ret;
 
 	mem_create(&mem, LEN, SEED, false);
-	mem_allow_huge();
+	mem_allow_huge(true);
 	if (mmap(va, LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, mem.fd, 0) != va)
 		give_up("mapping a memfd: %s", strerror(errno));
 	usleep(delay);

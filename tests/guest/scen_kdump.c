@@ -11,7 +11,6 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "agent.h"
@@ -29,11 +28,11 @@ static struct keeper k;
 
 static long domains_used(void)
 {
-	char text[24] = "";
+	long nr = read_nr(USED);
 
-	if (read_file(USED, text, sizeof(text) - 1) < 0)
+	if (nr < 0)
 		give_up("this kernel does not tell the domain ids in use");
-	return strtol(text, NULL, 10);
+	return nr;
 }
 
 static void must(int ret, const char *what)

@@ -362,14 +362,6 @@ static int unbind(void)
 	return unbind_driver(BDF);
 }
 
-static void drop_device(void)
-{
-	luo_fd_unpreserve(k.luo, vmm.token | 3);
-	luo_fd_unpreserve(k.luo, vmm.token);
-	luo_fd_unpreserve(k.luo, vmm.ram.token);
-	luo_fd_unpreserve(k.luo, vmm.big.token);
-}
-
 static void start_again(void)
 {
 	vmm_start(&vmm, "vmm", BDF, SEED);
@@ -385,7 +377,7 @@ static void unbind_and_back(bool prepared)
 	verdict(runs(pid), "unbinding vfio-pci waits", "it does not");
 	verdict(vmm_dma_works(&vmm), "DMA works meanwhile", "bytes did not arrive");
 	refused(start_next_kernel(), ENODEV, "a reboot while vfio-pci is being unbound");
-	drop_device();
+	drop_device(&k, &vmm);
 	verdict(runs(pid), "it waits for the VMM to close the device", "it does not");
 	vmm_close(&vmm);
 	works(result_of(pid), "it ends when the VMM has closed the device");
@@ -431,7 +423,7 @@ static void after_error(void)
 	refused(luo_prepare(k.luo), ESTALE, "PREPARE");
 	refused(start_next_kernel(), ESTALE, "a reboot");
 	check_state(LIVEUPDATE_STATE_NORMAL);
-	drop_device();
+	drop_device(&k, &vmm);
 	vmm_close(&vmm);
 	start_again();
 	verdict(vmm_dma_works(&vmm), "another VMM gets the device, whose DMA works",

@@ -801,8 +801,7 @@ static void map_devices(void)
 		 * Of the registers for a transfer some may be written while the device is
 		 * closed. QEMU ends if the place in its buffer is none.
 		 */
-		edu_start_write(&raw[i], 0, SLOT_IOVA(0), FAULT_LEN);
-		edu_wait(&raw[i]);
+		edu_write(&raw[i], 0, SLOT_IOVA(0), FAULT_LEN);
 	}
 }
 
@@ -859,10 +858,7 @@ static void leave(void)
 	check_coverage();
 	verdict(luo_state(luo) == LIVEUPDATE_STATE_NORMAL, "the state is normal", "it is '%s'",
 		luo_state_name(luo_state(luo)));
-	if (luo_fd_unpreserve(luo, steady.token | 3) ||
-	    luo_fd_unpreserve(luo, steady.token) ||
-	    luo_fd_unpreserve(luo, steady.ram.token) ||
-	    luo_fd_unpreserve(luo, steady.big.token))
+	if (drop_device(&k, &steady))
 		give_up("unpreserving the VMM beside them");
 	vmm_close(&steady);
 	check_counters(&before);

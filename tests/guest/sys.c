@@ -39,6 +39,14 @@ ssize_t read_file(const char *path, void *buf, size_t len)
 	return got;
 }
 
+long read_nr(const char *path)
+{
+	char text[24] = "";
+	ssize_t len = read_file(path, text, sizeof(text) - 1);
+
+	return len < 0 ? len : strtol(text, NULL, 10);
+}
+
 int write_file(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
