@@ -9,7 +9,7 @@
 area damage "damaged handover"
 
 # How many cases there are without PASID tables, and with them.
-CASES=(192 222)
+CASES=(193 223)
 
 # Says which bit, word or entry it is.
 DAMAGE_SEED="${SEED:-1}"
@@ -58,6 +58,16 @@ test_case records "whatever is damaged: a device goes on where it may, or is blo
 test_case records@sm:device-iotlb=on,caching-mode=on "the same in scalable mode (12 cases)"
 test_case records@fs:caching-mode=off "the same with first stage tables (12 cases)"
 t_records() { damaged some $((DAMAGE_SEED % 19)) 19 12; }
+
+test_case no_unit "a device for which a unit translates that is not there any more gets no driver before the next boot; one below another unit goes on"
+test_case no_unit@fs:caching-mode=on "the same with first stage tables"
+t_no_unit()
+{
+	damaged no-unit 0 1 2 --append "ilu.only=vtd.rids,absent"
+	guest_kept "a device whose unit is not there gets no driver (vtd.rids,absent,${DAMAGE_SEED}000,fix)"
+	guest_kept "a device that was not damaged gets its next page table (vtd.rids,absent,${DAMAGE_SEED}000,fix)"
+	console_has 'the unit at 0x[0-9a-f]* that translates for it is not found'
+}
 
 test_case --when stress all_records "the same, all cases"
 test_case --when stress all_records@sm:caching-mode=on "the same in scalable mode, all cases"

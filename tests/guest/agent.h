@@ -383,6 +383,7 @@ void check_counters(const struct counters *then);
 
 #define DEV_BDF		"0000:00:10.0"	/* the device that is preserved */
 #define OTHER_BDF	"0000:00:11.0"	/* the one that is not */
+#define NATIVE		"pci-pf-stub"	/* a driver that uses the DMA API and takes any device */
 /* Where the last transfer of a run goes: it faults and ends QEMU's trace. */
 #define END_MARK_IOVA	0xeed0000ULL
 

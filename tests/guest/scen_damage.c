@@ -5,12 +5,13 @@
  * records or entries were damaged goes on in its own memory or is blocked, the other
  * one goes on and gets its next page table, a device that was not preserved reaches
  * nothing, and the log says why. After that both devices can be used, and handed over
- * once more.
+ * once more, if need be after one more boot.
  *
  * Needs a kernel with tests/damage/damage.patch, which does the damage. The case of
  * round N is number ilu.case + (N - 1) * ilu.step of all there are, ilu.rounds of
  * them; ilu.seed says which bit or word of it. ilu.cases is how many there are;
- * ilu.scalable=1: there are PASID tables.
+ * ilu.scalable=1: there are PASID tables. ilu.only=WHAT,OP: nothing but that, with
+ * checksums that are right.
  */
 #include <errno.h>
 #include <linux/liveupdate.h>
@@ -43,25 +44,25 @@ static const struct target {
 	enum kind kind;
 	bool scalable;	/* only there in scalable mode */
 	bool late;	/* read when a file is wanted back */
-	bool lie;	/* tells how much there is */
 	bool all;	/* one checksum for the records of all devices */
+	const char *once; /* one more thing to do, with checksums that are right */
 } targets[] = {
-	{ "luo.header", HEADER, .lie = true, .all = true },
+	{ "luo.header", HEADER, .all = true, .once = "lie" },
 	{ "luo.entries", RECORDS, .all = true },
 	{ "core.header", HEADER, .all = true },
 	{ "core.domains", RECORDS },
 	{ "core.devices", RECORDS },
-	{ "vtd.header", HEADER, .lie = true, .all = true },
+	{ "vtd.header", HEADER, .all = true, .once = "lie" },
 	{ "vtd.units", RECORDS, .all = true },
-	{ "vtd.rids", RECORDS, .all = true },
+	{ "vtd.rids", RECORDS, .all = true, .once = "absent" },
 	{ "vtd.pasids", RECORDS, .scalable = true, .all = true },
 	{ "vtd.root", TABLE },
 	{ "vtd.context", TABLE },
 	{ "vtd.dir", TABLE, .scalable = true },
 	{ "vtd.table", TABLE, .scalable = true },
-	{ "pci.header", HEADER, .lie = true, .all = true },
+	{ "pci.header", HEADER, .all = true, .once = "lie" },
 	{ "pci.devices", RECORDS, .all = true },
-	{ "iommufd.header", HEADER, .late = true, .lie = true },
+	{ "iommufd.header", HEADER, .late = true, .once = "lie" },
 	{ "iommufd.hwpts", RECORDS, .late = true },
 	{ "vfio", RECORDS, .late = true },
 };
@@ -104,13 +105,13 @@ static bool target_case(const struct target *target, unsigned int *nr, char *tex
 		nr_ops = ARRAY_SIZE(table_ops);
 	}
 	/* Tables have no checksum, and a lie that does not fit its checksum is none */
-	total = nr_ops * (target->kind == TABLE ? 1 : 2) + target->lie;
+	total = nr_ops * (target->kind == TABLE ? 1 : 2) + !!target->once;
 	if (*nr >= total) {
 		*nr -= total;
 		return false;
 	}
-	if (target->lie && *nr == total - 1)
-		snprintf(text, len, "%s,lie,%%u,fix", target->what);
+	if (target->once && *nr == total - 1)
+		snprintf(text, len, "%s,%s,%%u,fix", target->what, target->once);
 	else
 		snprintf(text, len, "%s,%s,%%u%s", target->what, ops[*nr % nr_ops],
 			 *nr >= nr_ops ? ",fix" : "");
@@ -134,8 +135,13 @@ static void case_of(int round, char *text, size_t len)
 {
 	unsigned int nr = param_nr("case", 0) + (round - 1) * param_nr("step", 1);
 	unsigned int seed = param_nr("seed", 1) * 1000 + nr, all;
+	const char *only = param("only", NULL);
 	char fmt[64];
 
+	if (only) {
+		snprintf(text, len, "%s,%u,fix", only, seed);
+		return;
+	}
 	all = ~0U;
 	get_case(&all, fmt, sizeof(fmt));
 	all = ~0U - all;
@@ -181,9 +187,17 @@ static bool is_hit(struct damage *d, const char *bdf)
 	return strstr(d->line, "hits=all") || strstr(d->line, hit);
 }
 
+/* The unit that translates for the device, as the record has it, is not there */
+static bool has_no_unit(const struct damage *d)
+{
+	return !strcmp(d->op, "absent");
+}
+
 /* Does it have to be noticed, so that the devices that it hits are blocked? */
 static bool must_block(const struct damage *d)
 {
+	if (has_no_unit(d))
+		return true;
 	if (d->fix || d->target->late || !strncmp(d->target->what, "pci.", 4))
 		return false;
 	/* Each record has its checksum, and their order does not matter */
@@ -367,6 +381,14 @@ static void check_ended(struct state *s, int round)
 	say("fault", "%s %#llx", s->id->bdf + 5, (unsigned long long)iova);
 }
 
+static void check_no_driver(const char *bdf)
+{
+	int ret = bind_driver(bdf, NATIVE);
+
+	verdict(ret == -EBUSY, "a device whose unit is not there gets no driver", "%s: %s",
+		bdf, strerror(-ret));
+}
+
 static void finish(struct state *s, struct damage *d, int round)
 {
 	const char *step;
@@ -374,6 +396,8 @@ static void finish(struct state *s, struct damage *d, int round)
 
 	ret = claim(s, &step);
 	s->hit = is_hit(d, s->id->bdf);
+	if (s->hit && has_no_unit(d))
+		check_no_driver(s->id->bdf);
 	if (!s->hit) {
 		verdict(!ret, "a device that was not damaged gets its next page table",
 			"%s: %s: %s", s->id->bdf, step, strerror(-ret));
@@ -390,6 +414,8 @@ static void finish(struct state *s, struct damage *d, int round)
 	if (s->vmm.iommufd >= 0)
 		close(s->vmm.iommufd);
 	unbind_driver(s->id->bdf);
+	if (s->hit && has_no_unit(d))
+		check_no_driver(s->id->bdf);
 	check_ended(s, round);
 	mem_close(&s->vmm.ram);
 	mem_close(&s->vmm.big);
@@ -400,7 +426,7 @@ static bool log_explains(void)
 	static const char *const reasons[] = {
 		"damaged", "not usable", "does not match", "was not preserved", "no valid record",
 		"another device is here", "makes no sense", "no entry of", "handed over in version",
-		"is recorded", "has two records", "cannot", "not found", "can't", "blocked", "is revoked",
+		"is recorded", "has two records", "is not found", "cannot", "not found", "can't", "blocked", "is revoked",
 	};
 	unsigned int i;
 
@@ -449,10 +475,24 @@ static void arrive(int round)
 	context(NULL);
 }
 
+/* No driver can have it before the next boot */
+static bool is_stranded(const char *bdf)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", bdf);
+	return access(path, F_OK);
+}
+
 void scen_damage(int stage)
 {
-	if (stage > 1)
+	unsigned int i;
+
+	if (stage > 1 && !param_nr("again", 0))
 		arrive(stage - 1);
+	for (i = 0; i < ARRAY_SIZE(ids); i++)
+		if (is_stranded(ids[i].bdf))
+			jump(stage, "ilu.again=1");
 	if (stage <= param_nr("rounds", 1))
 		leave(stage);
 	check_device_is_free();

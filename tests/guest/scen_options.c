@@ -33,9 +33,6 @@
 #define FLIGHT_OFF 0x101000	/* BIG: where a transfer lands that is on its way */
 #define LANDS_OFF 0x201000	/* BIG: where the device writes in the next kernel */
 
-/* A driver that uses the DMA API and takes any device */
-#define NATIVE "pci-pf-stub"
-
 static char dev_bdf[16];
 static bool keeps_device, physical;
 static char then[16];

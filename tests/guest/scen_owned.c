@@ -14,9 +14,6 @@
 
 #define SEED 0x51
 
-/* A driver that uses the DMA API and takes any device. */
-#define NATIVE "pci-pf-stub"
-
 static int set_group_type(const char *type)
 {
 	char path[128];

@@ -19,7 +19,6 @@
 #include "agent.h"
 
 #define SESSION "vmm"
-#define NATIVE	"pci-pf-stub"
 
 #define SRC_OFF		0x3000		/* RAM: what is on its way at the jump */
 #define LAND_OFF	0x201000	/* BIG: where that lands */

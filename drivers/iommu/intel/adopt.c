@@ -42,15 +42,18 @@
 #include "liveupdate.h"
 #include "pasid.h"
 
-/* Copy of the record, valid while the units are initialized */
-static struct intel_liveupdate_ser *record __initdata;
+/*
+ * Copy of the record, valid while the units are initialized. What is left of it then are
+ * the requester IDs for which units translate that this kernel does not know.
+ */
+static struct intel_liveupdate_ser *record __ro_after_init;
 
-static struct intel_unit_ser *__init record_units(void)
+static struct intel_unit_ser *record_units(void)
 {
 	return (struct intel_unit_ser *)(record + 1);
 }
 
-static struct intel_rid_ser *__init record_rids(void)
+static struct intel_rid_ser *record_rids(void)
 {
 	return (struct intel_rid_ser *)(record_units() + record->nr_units);
 }
@@ -484,17 +487,83 @@ int __init intel_iommu_adopt(struct intel_iommu *iommu)
 	return 0;
 }
 
+static bool __init unit_is_here(const struct intel_unit_ser *unit)
+{
+	struct dmar_drhd_unit *drhd;
+	struct intel_iommu *iommu;
+
+	for_each_iommu(iommu, drhd)
+		if (iommu->reg_phys == unit->reg_phys)
+			return true;
+	return false;
+}
+
+/* Leave those requester IDs in the record whose unit is not here */
+static void __init keep_stranded(void)
+{
+	struct intel_unit_ser *units = record_units();
+	struct intel_rid_ser *rids = record_rids();
+	u32 i, nr = 0;
+
+	for (i = 0; i < record->nr_rids; i++) {
+		/* No entry matches the record of a unit that there never was */
+		if (rids[i].unit >= record->nr_units || unit_is_here(&units[rids[i].unit]))
+			continue;
+		pr_err("%04x:%02x:%02x.%u: the unit at %#llx that translates for it is not found, it cannot be used before the next boot\n",
+		       units[rids[i].unit].segment, PCI_BUS_NUM(rids[i].rid),
+		       PCI_SLOT(rids[i].rid & 0xff), PCI_FUNC(rids[i].rid & 0xff),
+		       units[rids[i].unit].reg_phys);
+		rids[nr++] = rids[i];
+	}
+	record->nr_rids = nr;
+}
+
 /**
  * intel_inherited_done - All units are initialized
  *
  * Context: Once, after intel_inherited_init() and the last intel_iommu_adopt().
+ * dmar_global_lock held.
  */
 void __init intel_inherited_done(void)
 {
-	if (record)
-		iommu_restored_set_revoke(intel_inherited_revoke_all);
+	if (!record)
+		return;
+
+	iommu_restored_set_revoke(intel_inherited_revoke_all);
+	keep_stranded();
+	if (record->nr_rids)
+		return;
 	kfree(record);
 	record = NULL;
+}
+
+/**
+ * intel_inherited_stranded - Does a unit translate for a device that is not here?
+ * @pdev: The device
+ *
+ * Firmware or the command line may hide a unit that goes on with the tables of the
+ * previous kernel. Another one that claims all devices that are left would not get
+ * to see what this one does.
+ *
+ * Context: Any, after intel_inherited_done().
+ * Return: true if nothing of what a unit of this kernel does reaches @pdev.
+ */
+bool intel_inherited_stranded(struct pci_dev *pdev)
+{
+	struct intel_unit_ser *units;
+	struct intel_rid_ser *rids;
+	u32 i;
+
+	if (!record)
+		return false;
+
+	units = record_units();
+	rids = record_rids();
+	for (i = 0; i < record->nr_rids; i++)
+		if (rids[i].device == pci_dev_id(pdev) &&
+		    units[rids[i].unit].segment == pci_domain_nr(pdev->bus))
+			return true;
+	return false;
 }
 
 /**

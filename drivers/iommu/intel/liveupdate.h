@@ -28,6 +28,7 @@ struct intel_unit_ser;
 struct iommu_domain;
 struct iommu_domain_ser;
 struct pasid_dir_entry;
+struct pci_dev;
 struct pt_iommu_ser;
 struct root_entry;
 
@@ -136,6 +137,7 @@ static inline unsigned int intel_context_tt(u64 lo)
 bool intel_inherited_init(void);
 bool intel_inherited_unit(struct intel_iommu *iommu);
 void intel_inherited_done(void);
+bool intel_inherited_stranded(struct pci_dev *pdev);
 int intel_iommu_adopt(struct intel_iommu *iommu);
 void intel_iommu_block_unknown(struct intel_iommu *iommu);
 void intel_inherited_free(struct intel_iommu *iommu);
@@ -218,6 +220,11 @@ static inline bool intel_inherited_unit(struct intel_iommu *iommu)
 
 static inline void intel_inherited_done(void)
 {
+}
+
+static inline bool intel_inherited_stranded(struct pci_dev *pdev)
+{
+	return false;
 }
 
 static inline int intel_iommu_adopt(struct intel_iommu *iommu)
