@@ -37,6 +37,29 @@ t_operations()
 	never_off
 }
 
+# Four devices to be pulled out
+# shellcheck disable=SC2054
+slots=(
+	--device pcie-root-port,id=rp0,addr=0x14,chassis=1,slot=1 --device edu,bus=rp0
+	--device pcie-root-port,id=rp1,addr=0x15,chassis=2,slot=2 --device edu,bus=rp1
+	--device pcie-root-port,id=rp2,addr=0x16,chassis=3,slot=3 --device edu,bus=rp2
+	--device pcie-root-port,id=rp3,addr=0x17,chassis=4,slot=4 --device edu,bus=rp3
+	-- -global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off
+)
+
+# removed KERNEL APPEND [OPTIONS of scripts/vm]
+removed()
+{
+	running removed "removed-$1" "$2" --kernel "$1" "${@:3}" "${slots[@]}"
+	guest_all_kept
+	never_off
+	no_splat
+}
+
+test_case removed "devices are pulled out while they are preserved or restored: what was theirs ends, another one goes on"
+test_case removed@fs "first stage: the same"
+t_removed() { removed lean ""; }
+
 test_case restart "a restart without kexec when it is prepared is a restart as any other: translation is turned off"
 t_restart()
 {
@@ -80,6 +103,10 @@ t_reset_pasid()
 
 test_case debug_operations "lockdep and KASAN have no complaint about what is done wrong"
 t_debug_operations() { misuse debug debug-misuse "$DEBUG_APPEND" "${DEBUG_VM[@]}"; }
+
+test_case debug_removed@sm "KASAN has no complaint about devices that are pulled out"
+# Without lockdep, which complains of two locks of pciehp alone, live update or not.
+t_debug_removed() { removed debug "$DEBUG_APPEND lockdep.prove_locking=0" "${DEBUG_VM[@]}"; }
 
 test_case debug_resets@ss:device-iotlb=on,pasid-bits=16 "lockdep and KASAN have no complaint about resets"
 t_debug_resets() { resets debug debug-reset "$DEBUG_APPEND ilu.pasid=1" "${DEBUG_VM[@]}"; }

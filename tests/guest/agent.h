@@ -419,6 +419,7 @@ void scen_kdump(int stage);
 void scen_damage(int stage);
 void scen_soak(int stage);
 void scen_misuse(int stage);
+void scen_removed(int stage);
 void scen_reset(int stage);
 void scen_stress(int stage);
 void scen_fuzz(int stage);

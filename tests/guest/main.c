@@ -37,6 +37,7 @@ static const struct scenario scenarios[] = {
 	{ "damage", scen_damage },
 	{ "soak", scen_soak },
 	{ "misuse", scen_misuse },
+	{ "removed", scen_removed },
 	{ "reset", scen_reset },
 	{ "stress", scen_stress },
 	{ "fuzz", scen_fuzz },
