@@ -174,8 +174,9 @@ t_assign_busses()
 	other_faults
 }
 
-# unplug_at_jump CONSOLE MONITOR: when the old kernel has nothing more to say, what sits in
-# slot 0 behind ports is ejected by the I/O ports that ACPI's methods would write to.
+# unplug_at_jump CONSOLE MONITOR [COMMAND]: when the old kernel has nothing more to say,
+# what sits in slot 0 behind ports is ejected by the I/O ports that ACPI's methods would
+# write to. COMMAND is for the monitor after that.
 unplug_at_jump()
 {
 	local bus end=$((SECONDS + 60))
@@ -187,23 +188,44 @@ unplug_at_jump()
 	for bus in 0 1 2; do
 		printf 'o/w 0xcd0 %d\no/w 0xcc8 1\n' "$bus"
 	done >"$2.in"
+	[[ -z ${3:-} ]] || printf '%s\n' "$3" >"$2.in"
+}
+
+# unplugged TAG APPEND [COMMAND]
+unplugged()
+{
+	local pid
+
+	# What may take long, before the time runs
+	need_kernel lean
+	need_initramfs lean
+	mkfifo mon.in mon.out
+	unplug_at_jump "$(vm_dir "start-$1")/console" "$PWD/mon" "${3:-}" &
+	pid=$!
+	started "$1" loglevel=7 "ilu.keep=device ilu.dev=0000:01:00.0 $2" \
+		--device pcie-root-port,id=rp0,addr=0x14,chassis=1 --device edu,bus=rp0 \
+		-- -monitor "pipe:$PWD/mon"
+	wait "$pid"
+	guest_kept "no other byte of the preserved memory changed"
+	guest_kept "FINISH succeeds"
+	other_faults
 }
 
 test_case unplugged "a device that is unplugged during the jump is missed, and the machine works on"
 t_unplugged()
 {
-	local pid
-
-	mkfifo mon.in mon.out
-	unplug_at_jump "$(vm_dir start-unplugged)/console" "$PWD/mon" &
-	pid=$!
-	started unplugged loglevel=7 "ilu.keep=device ilu.dev=0000:01:00.0 ilu.then=gone" \
-		--device pcie-root-port,id=rp0,addr=0x14,chassis=1 --device edu,bus=rp0 \
-		-- -monitor "pipe:$PWD/mon"
-	wait "$pid"
+	unplugged unplugged ilu.then=gone
 	guest_kept "the preserved device is gone"
-	guest_kept "no other byte of the preserved memory changed"
-	guest_kept "FINISH succeeds"
-	other_faults
 	console_has '0000:01:00.0: was handed over, and is not found'
+}
+
+test_case exchanged "a device that takes the place of a preserved one during the jump inherits nothing"
+test_case exchanged@fs:caching-mode=on "first stage, newer QEMU: the same"
+t_exchanged()
+{
+	unplugged exchanged "ilu.then=exchanged ilu.free=native" "device_add pci-testdev,bus=rp0"
+	guest_kept "another device is in its place, and is no bus master"
+	guest_kept "a driver that uses the DMA API binds"
+	console_has '0000:01:00.0: live update: handed over as 1234:11e8, another device is here'
+	console_has '0000:01:00.0: live update: preserved as 1234:11e8, another device is here'
 }

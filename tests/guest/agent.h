@@ -98,6 +98,7 @@ int result_of(pid_t pid);
 
 /* ---- edu.c: QEMU's edu device as a DMA engine ----------------------------- */
 
+#define EDU_DEVICE_ID	0x11e8
 #define EDU_BUF_LEN	KIB(2)	/* of 4 KiB: QEMU aborts when a range touches the end */
 
 /*

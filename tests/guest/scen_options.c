@@ -12,6 +12,7 @@
  *   runs      it goes on, until FINISH stops it (the default)
  *   stopped   it was stopped when it was found
  *   gone      it is not found
+ *   exchanged another one is found in its place
  *   stranded  it goes on, and no driver can have it before the next boot
  * ilu.finish=abandon: what handles a file is missing, so FINISH is refused, and then
  * forced. ilu.others=physical: devices that are not preserved use physical addresses
@@ -40,6 +41,12 @@ static char then[16];
 static bool is_then(const char *what)
 {
 	return !strcmp(then, what);
+}
+
+/* The device that was preserved is not there any more */
+static bool is_lost(void)
+{
+	return is_then("gone") || is_then("exchanged");
 }
 
 /* ---- outgoing kernel --------------------------------------------------------- */
@@ -202,7 +209,7 @@ static void check_memory(const struct mem *ram, const struct mem *big)
 	long diff;
 
 	/* It lands before the device is found, if it is not the device that went */
-	if (keeps_device && !is_then("gone"))
+	if (keeps_device && !is_lost())
 		verdict(is_pattern(big->va + FLIGHT_OFF, EDU_BUF_LEN, SEED, LOAD_OFF),
 			"a transfer that was on its way lands in the preserved memfd",
 			"the memfd does not hold it");
@@ -274,6 +281,13 @@ static void arrive(void)
 	if (is_then("gone")) {
 		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", dev_bdf);
 		verdict(access(path, F_OK), "the preserved device is gone", "it is there");
+	} else if (is_then("exchanged")) {
+		verdict(config_read16(dev_bdf, PCI_DEVICE_ID) != EDU_DEVICE_ID &&
+				!is_master(dev_bdf),
+			"another device is in its place, and is no bus master",
+			"its ID is %04x, its command register %#x",
+			config_read16(dev_bdf, PCI_DEVICE_ID),
+			config_read16(dev_bdf, PCI_COMMAND));
 	} else {
 		dma_of_preserved();
 	}
@@ -297,10 +311,10 @@ static void arrive(void)
 	check_memory(&ram, &big);
 	finish(luo);
 	close(luo);
-	if (!is_then("gone")) {
+	if (!is_lost())
 		check_stopped(&big);
+	if (!is_then("gone"))
 		check_free();
-	}
 	mem_close(&ram);
 	mem_close(&big);
 	/* The last transfer of the run must fault, and reach no memory */
