@@ -178,8 +178,8 @@ t_luo_subsystem_off()
 	luo_kexec series luo_subsystem_off
 }
 
-test_case liveupdate_state_debug "lockdep and KASAN have no complaint about the ioctls and the changes of state"
-t_liveupdate_state_debug()
+test_case debug_liveupdate_state "lockdep and KASAN have no complaint about the ioctls and the changes of state"
+t_debug_liveupdate_state()
 {
 	build_selftest series liveupdate liveupdate_state
 	run_suite liveupdate-state-debug debug "${DEBUG_VM[@]}" --append "$DEBUG_APPEND"
@@ -187,8 +187,8 @@ t_liveupdate_state_debug()
 	no_splat
 }
 
-test_case luo_state_debug "lockdep and KASAN have no complaint about failures on the way over a kexec"
-t_luo_state_debug()
+test_case debug_luo_state "lockdep and KASAN have no complaint about failures on the way over a kexec"
+t_debug_luo_state()
 {
 	luo_kexec series luo_state debug "${DEBUG_VM[@]}" --append "$DEBUG_APPEND"
 }

@@ -140,6 +140,19 @@ t_refuse()
 	no_splat
 }
 
+test_case unfit "devices that would not go on by themselves are refused: displays, VFs, and what is not in D0"
+t_unfit()
+{
+	# An older QEMU has no device with VFs.
+	new_qemu
+	live unfit "" --qemu "$QEMU" --device VGA,addr=0x16 \
+		--device pcie-root-port,id=rp0,addr=0x14,chassis=1,slot=1 \
+		--device virtio-rng-pci,bus=rp0,disable-legacy=on,iommu_platform=on \
+		--device pcie-root-port,id=rp1,addr=0x15,chassis=2,slot=2 --device igb,bus=rp1
+	guest_all_kept
+	no_splat
+}
+
 test_case faults "preserve and PREPARE leave nothing behind, whichever allocation of theirs fails"
 t_faults()
 {

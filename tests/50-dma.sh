@@ -208,7 +208,7 @@ t_moved()
 # A virtio-rng-pci whose eight buffers take as long as a jump and more.
 # shellcheck disable=SC2054 # the commas are QEMU's
 ATS_RNG=(--device pcie-root-port,id=rp1,addr=0x15,chassis=2,slot=2
-	--device virtio-rng-pci,bus=rp1,ats=on,iommu_platform=on,disable-legacy=on,max-bytes=64,period=600)
+	--device virtio-rng-pci,bus=rp1,ats=on,iommu_platform=on,disable-legacy=on,max-bytes=64,period=900)
 
 # What QEMU saw from the switch to the handover table to the end of FINISH: nobody wrote
 # to the control register of ATS, and the swap's last invalidation is that of the device
@@ -313,7 +313,7 @@ test_case debug_ats@legacy:device-iotlb=on "lockdep and KASAN have no complaint 
 t_debug_ats()
 {
 	running ats debug-ats "ilu.dev=0000:01:00.0 $DEBUG_APPEND" --kernel debug \
-		"${DEBUG_VM[@]}" "${ATS_RNG[@]/period=600/period=3000}"
+		"${DEBUG_VM[@]}" "${ATS_RNG[@]/period=900/period=3000}"
 	guest_all_kept
 	no_splat
 }

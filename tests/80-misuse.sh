@@ -74,7 +74,7 @@ t_restart()
 resets()
 {
 	running reset "$2" "ilu.dev=0000:01:00.0${3:+ $3}" --kernel "$1" --timeout 240 "${@:4}" \
-		"${ATS_RNG[@]/period=600/period=20}"
+		"${ATS_RNG[@]/period=900/period=20}"
 	guest_all_kept
 	! in_test "vtd_dmar_fault sid 0x100 " || fail "the device's DMA faulted"
 	never_off

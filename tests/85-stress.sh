@@ -54,5 +54,9 @@ t_debug_wrong() { random fuzz debug 20 "$DEBUG_APPEND" "${DEBUG_VM[@]}"; }
 test_case --when stress long_races "the same races for ten minutes, with lockdep and KASAN"
 t_long_races() { random stress debug 600 "$DEBUG_APPEND" "${DEBUG_VM[@]}" --timeout 1500; }
 
+test_case --when stress kcsan_races "the same races for ten minutes: KCSAN knows of no access that should have waited for another"
+# Each wait of KCSAN's is longer than a thread needs to get to the same place.
+t_kcsan_races() { random stress kcsan 600 kcsan.udelay_task=200 --mem 3G --timeout 1500; }
+
 test_case --when stress long_wrong "ioctls at random for ten minutes, with lockdep and KASAN"
 t_long_wrong() { random fuzz debug 600 "$DEBUG_APPEND" "${DEBUG_VM[@]}" --timeout 1500; }

@@ -197,7 +197,7 @@ int vfio_detach(struct vmm *vmm);
 int vfio_attach_pasid(struct vmm *vmm, uint32_t pasid, uint32_t pt_id);
 int vfio_detach_pasid(struct vmm *vmm, uint32_t pasid);
 int vfio_reset(struct vmm *vmm);
-int vfio_low_power(struct vmm *vmm);
+int vfio_low_power(struct vmm *vmm, bool enter);
 /* Reads or writes the device's config space as the VMM sees it; 0 or -errno. */
 int vfio_config(struct vmm *vmm, bool write, unsigned int off, void *val,
 		unsigned int len);
@@ -411,6 +411,7 @@ void scen_kselftest(int stage);
 void scen_faults(int stage);
 void scen_emptied(int stage);
 void scen_takeover(int stage);
+void scen_unfit(int stage);
 void scen_many(int stage);
 void scen_frames(int stage);
 void scen_bench(int stage);

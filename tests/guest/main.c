@@ -28,6 +28,7 @@ static const struct scenario scenarios[] = {
 	{ "faults", scen_faults },
 	{ "emptied", scen_emptied },
 	{ "takeover", scen_takeover },
+	{ "unfit", scen_unfit },
 	{ "many", scen_many },
 	{ "frames", scen_frames },
 	{ "bench", scen_bench },

@@ -227,7 +227,7 @@ static void leave(int round)
 		keep_device(&k, &vmms[i]);
 	}
 	case_of(round, text, sizeof(text));
-	snprintf(extra, sizeof(extra), "ilu.damage=%s", text);
+	snprintf(extra, sizeof(extra), "ilu.damage=%s ilu.again=0", text);
 	jump(round + 1, extra);
 }
 

@@ -143,15 +143,7 @@ static int change_process(void)
 
 static int low_power(void)
 {
-	return vfio_low_power(&vmm);
-}
-
-static int d3hot(void)
-{
-	unsigned int pos = find_capability(BDF, PCI_CAP_ID_PM);
-	uint16_t val = 3;	/* D3hot */
-
-	return pos ? vfio_config(&vmm, true, pos + PCI_PM_CTRL, &val, 2) : 0;
+	return vfio_low_power(&vmm, true);
 }
 
 static int remove_it(void)
@@ -244,7 +236,6 @@ static const struct op ops[] = {
 	{ "setting the token of the HWPT", EBUSY, set_token },
 	{ "IOMMU_IOAS_CHANGE_PROCESS", 0, change_process },
 	{ "entering low power state", EBUSY, low_power },
-	{ "a write of D3hot to config space", 0, d3hot },
 	{ "removing the device", EBUSY, remove_it },
 	{ "removing the port above it", EBUSY, remove_port },
 	{ "turning off its slot", EBUSY, slot_off },

@@ -145,12 +145,13 @@ int vfio_reset(struct vmm *vmm)
 	return sys_ioctl(vmm->dev, VFIO_DEVICE_RESET, NULL);
 }
 
-int vfio_low_power(struct vmm *vmm)
+int vfio_low_power(struct vmm *vmm, bool enter)
 {
 	struct vfio_device_feature feature = {
 		.argsz = sizeof(feature),
 		.flags = VFIO_DEVICE_FEATURE_SET |
-			 VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
+			 (enter ? VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY :
+				  VFIO_DEVICE_FEATURE_LOW_POWER_EXIT),
 	};
 
 	return sys_ioctl(vmm->dev, VFIO_DEVICE_FEATURE, &feature);
