@@ -183,6 +183,15 @@ t_many()
 	no_splat
 }
 
+test_case both "FINISH of a session that finds one of two page tables wrong does nothing for the other"
+t_both()
+{
+	running both both ""
+	guest_all_kept
+	never_off
+	no_splat
+}
+
 test_case closed "closing a session with a wrong page table stops the device, which then uses that page table"
 t_closed()
 {

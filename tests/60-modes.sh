@@ -155,6 +155,10 @@ t_pasid_unclaimed()
 	guest_kept "a PASID for which nothing is attached is revoked"
 }
 
+test_case pasid_stopped@sm:x-pasid-mode=on "PASIDs of a device that nobody wants back are revoked with it"
+test_case pasid_stopped@fs:pasid-bits=16 "first stage: the same"
+t_pasid_stopped() { pasids pasid-stopped ilu.end=stopped --kernel fault; }
+
 test_case debug_pasid@ss:pasid-bits=16 "lockdep and KASAN have no complaint about PASIDs"
 t_debug_pasid() { pasids debug-pasid "$DEBUG_APPEND" --kernel debug "${DEBUG_VM[@]}"; }
 

@@ -174,35 +174,34 @@ t_assign_busses()
 	other_faults
 }
 
-# unplug_at_jump CONSOLE MONITOR [COMMAND]: when the old kernel has nothing more to say,
-# what sits in slot 0 behind ports is ejected by the I/O ports that ACPI's methods would
-# write to. COMMAND is for the monitor after that.
-unplug_at_jump()
+# at_jump CONSOLE MONITOR COMMAND...: when the old kernel has nothing more to say, these
+# are for QEMU's monitor.
+at_jump()
 {
-	local bus end=$((SECONDS + 60))
+	local console="$1" monitor="$2" end=$((SECONDS + 60))
 
-	until [[ -e $1 ]] && grep -q 'Starting new kernel' "$1"; do
+	shift 2
+	until [[ -e $console ]] && grep -q 'Starting new kernel' "$console"; do
 		((SECONDS < end)) || return
 		sleep 0.02
 	done
-	for bus in 0 1 2; do
-		printf 'o/w 0xcd0 %d\no/w 0xcc8 1\n' "$bus"
-	done >"$2.in"
-	[[ -z ${3:-} ]] || printf '%s\n' "$3" >"$2.in"
+	printf '%s\n' "$@" >"$monitor.in"
 }
 
-# unplugged TAG APPEND [COMMAND]
-unplugged()
+# started_after TAG APPEND COMMAND...: a device behind a port, and what QEMU's monitor does
+# to it at the jump
+started_after()
 {
-	local pid
+	local tag="$1" append="$2" pid
 
+	shift 2
 	# What may take long, before the time runs
 	need_kernel lean
 	need_initramfs lean
 	mkfifo mon.in mon.out
-	unplug_at_jump "$(vm_dir "start-$1")/console" "$PWD/mon" "${3:-}" &
+	at_jump "$(vm_dir "start-$tag")/console" "$PWD/mon" "$@" &
 	pid=$!
-	started "$1" loglevel=7 "ilu.keep=device ilu.dev=0000:01:00.0 $2" \
+	started "$tag" loglevel=7 "ilu.keep=device ilu.dev=0000:01:00.0 $append" \
 		--device pcie-root-port,id=rp0,addr=0x14,chassis=1 --device edu,bus=rp0 \
 		-- -monitor "pipe:$PWD/mon"
 	wait "$pid"
@@ -211,10 +210,14 @@ unplugged()
 	other_faults
 }
 
+# What sits in slot 0 behind ports is ejected by the I/O ports that ACPI's methods would
+# write to.
+EJECT=("o/w 0xcd0 0" "o/w 0xcc8 1" "o/w 0xcd0 1" "o/w 0xcc8 1" "o/w 0xcd0 2" "o/w 0xcc8 1")
+
 test_case unplugged "a device that is unplugged during the jump is missed, and the machine works on"
 t_unplugged()
 {
-	unplugged unplugged ilu.then=gone
+	started_after unplugged ilu.then=gone "${EJECT[@]}"
 	guest_kept "the preserved device is gone"
 	console_has '0000:01:00.0: was handed over, and is not found'
 }
@@ -223,9 +226,19 @@ test_case exchanged "a device that takes the place of a preserved one during the
 test_case exchanged@fs:caching-mode=on "first stage, newer QEMU: the same"
 t_exchanged()
 {
-	unplugged exchanged "ilu.then=exchanged ilu.free=native" "device_add pci-testdev,bus=rp0"
+	started_after exchanged "ilu.then=exchanged ilu.free=native" "${EJECT[@]}" \
+		"device_add pci-testdev,bus=rp0"
 	guest_kept "another device is in its place, and is no bus master"
 	guest_kept "a driver that uses the DMA API binds"
 	console_has '0000:01:00.0: live update: handed over as 1234:11e8, another device is here'
 	console_has '0000:01:00.0: live update: preserved as 1234:11e8, another device is here'
+}
+
+test_case stopped "a device that somebody has stopped during the jump is not given back as one that runs"
+t_stopped()
+{
+	# Its command register, by way of the I/O ports for config space
+	started_after stopped ilu.then=stopped "o/w 0xcf8 0x80010004" "o/h 0xcfc 0x103"
+	guest_kept "the preserved device has been stopped"
+	console_has '0000:01:00.0: live update: lost bus mastering'
 }

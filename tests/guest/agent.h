@@ -397,6 +397,7 @@ void check_device_is_free(void);
 /* Of scen_cycle.c: the kernel's table pages and memory against those of the one before. */
 void check_pages(int stage, char *extra, size_t len);
 
+void scen_both(int stage);
 void scen_smoke(int stage);
 void scen_cycle(int stage);
 void scen_cancel(int stage);

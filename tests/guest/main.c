@@ -14,6 +14,7 @@
 #include "agent.h"
 
 static const struct scenario scenarios[] = {
+	{ "both", scen_both },
 	{ "smoke", scen_smoke },
 	{ "cycle", scen_cycle },
 	{ "cancel", scen_cancel },

@@ -7,7 +7,8 @@
  * device itself translates none of it. What hardware walks is compared in any case.
  * ilu.second is another PASID, which should be in another PASID table, or 0.
  *
- * ilu.end=unclaimed: nothing is attached to PASID 1 in the new kernel.
+ * ilu.end=unclaimed: nothing is attached to PASID 1 in the new kernel. ilu.end=stopped:
+ * nobody comes back for the device.
  */
 #include <errno.h>
 #include <linux/iommufd.h>
@@ -162,6 +163,18 @@ static bool dma_translated(void)
 	return !faults_of(DEV_BDF, 20);
 }
 
+/* With bus mastering forced on */
+static bool dma_faults(void)
+{
+	struct edu dev;
+
+	log_mark();
+	edu_open_raw(&dev, DEV_BDF);
+	edu_write(&dev, 0, BIG_IOVA + LAND_OFF, FAULT_LEN);
+	edu_close_raw(&dev);
+	return faults_of(DEV_BDF, 200);
+}
+
 static void check_inherited(const char *when)
 {
 	struct pasid_entry entry;
@@ -287,6 +300,27 @@ static void arrive(void)
 	vmm_close(&own);
 }
 
+static void arrive_alone(void)
+{
+	struct keeper k;
+
+	check_inherited("after the jump");
+	keeper_reopen(&k, NULL);
+	log_mark();
+	works(keeper_finish(&k), "FINISH succeeds without the VMM");
+	verdict(log_count("its inherited translation is revoked", DEV_BDF),
+		"the device is revoked", "the log does not say so");
+	verdict(!live_entry(PASID).text[0] && !(second && live_entry(second).text[0]),
+		"no PASID has an entry any more", "one has");
+	verdict(!(config_read16(DEV_BDF, PCI_COMMAND) & PCI_COMMAND_MASTER),
+		"the device is stopped", "it is a bus master");
+	if (dma)
+		verdict(dma_faults(), "its DMA with a PASID faults", "it does not");
+	works(bind_driver(DEV_BDF, NATIVE), "another driver can have the device");
+	unbind_driver(DEV_BDF);
+	close(k.luo);
+}
+
 void scen_pasid(int stage)
 {
 	unclaimed = !strcmp(param("end", "finish"), "unclaimed");
@@ -294,5 +328,8 @@ void scen_pasid(int stage)
 	second = param_nr("second", 0);
 	if (stage == 1)
 		leave();
-	arrive();
+	if (!strcmp(param("end", "finish"), "stopped"))
+		arrive_alone();
+	else
+		arrive();
 }
