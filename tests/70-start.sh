@@ -163,15 +163,16 @@ t_no_dmar()
 
 # --- the device is missing, or could be elsewhere ------------------------------------------
 
-test_case assign_busses "with pci=assign-busses a running device keeps its bus number"
+test_case assign_busses "with pci=assign-busses,realloc a running device keeps its bus number and its BARs"
 t_assign_busses()
 {
-	started assign-busses "pci=assign-busses,hpbussize=4" "ilu.keep=device ilu.dev=0000:02:00.0" \
+	started assign-busses "pci=assign-busses,hpbussize=4,realloc" "ilu.keep=device ilu.dev=0000:02:00.0" \
 		--device pcie-root-port,id=rp0,addr=0x13,chassis=1 \
 		--device pcie-root-port,id=rp1,addr=0x14,chassis=2 --device edu,bus=rp1
 	DEV_SID=0x200 runs_on
 	ends_well
 	other_faults
+	console_has 'not reallocating resources, devices are running for a live update'
 }
 
 # at_jump CONSOLE MONITOR COMMAND...: when the old kernel has nothing more to say, these
