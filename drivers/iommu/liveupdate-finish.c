@@ -471,6 +471,31 @@ void iommu_restored_domain_release(u32 id)
 }
 EXPORT_SYMBOL_NS_GPL(iommu_restored_domain_release, "IOMMUFD_INTERNAL");
 
+/**
+ * iommu_restored_device_release - End the use of what a device inherited
+ * @dev: The device, which nobody has claimed
+ *
+ * What iommu_restored_domain_release() does for a device, and for its PASIDs. Their
+ * domains stay for other devices. Does nothing if @dev is not in restored state.
+ *
+ * Context: May sleep. Takes iommu_liveupdate_rwsem for write.
+ */
+void iommu_restored_device_release(struct device *dev)
+{
+	struct iommu_restored_device *rdev, *tmp;
+
+	guard(rwsem_write)(&iommu_liveupdate_rwsem);
+
+	rdev = iommu_restored_find_device(dev, IOMMU_NO_PASID);
+	if (!rdev)
+		return;
+	revoke_device(rdev);
+	list_for_each_entry_safe(rdev, tmp, &iommu_restored_devices, list)
+		if (rdev->dev == dev)
+			forget_device(rdev);
+}
+EXPORT_SYMBOL_GPL(iommu_restored_device_release);
+
 static void release_domains(bool unowned)
 {
 	struct iommu_restored_domain *rdom, *next_dom;

@@ -820,18 +820,22 @@ EXPORT_SYMBOL_GPL(pci_liveupdate_restored_error);
  * stopped. The driver override stays.
  *
  * Context: May sleep.
+ * Return: true if somebody has claimed it, so that its DMA goes on.
  */
-void pci_liveupdate_finish(struct pci_dev *pdev)
+bool pci_liveupdate_finish(struct pci_dev *pdev)
 {
 	struct pci_restored *restored;
+	bool claimed;
 
 	guard(mutex)(&pci_liveupdate_lock);
 
 	restored = find_restored(pdev);
 	if (!restored)
-		return;
+		return false;
+	claimed = restored->claimed;
 	stop_unclaimed(restored);
 	end_restored_path(restored);
+	return claimed;
 }
 EXPORT_SYMBOL_GPL(pci_liveupdate_finish);
 

@@ -49,6 +49,7 @@ bool iommu_restored_device_staged(struct device *dev, ioasid_t pasid,
 int iommu_restored_device_verify(struct device *dev, ioasid_t pasid,
 				 struct iommu_domain *domain);
 void iommu_restored_domain_release(u32 id);
+void iommu_restored_device_release(struct device *dev);
 void iommu_restored_release_unowned(void);
 void iommu_restored_release_all(void);
 void iommu_restored_set_revoke(void (*revoke_absent)(u64 top_phys));

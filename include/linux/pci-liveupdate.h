@@ -24,7 +24,7 @@ bool pci_liveupdate_claim(struct pci_dev *pdev);
 void pci_liveupdate_unclaim(struct pci_dev *pdev);
 struct pci_dev *pci_liveupdate_get_restored(u32 segment, u16 bdf);
 int pci_liveupdate_restored_error(struct pci_dev *pdev);
-void pci_liveupdate_finish(struct pci_dev *pdev);
+bool pci_liveupdate_finish(struct pci_dev *pdev);
 
 #else /* CONFIG_PCI_LIVEUPDATE */
 

@@ -427,6 +427,7 @@ static bool log_explains(void)
 		"damaged", "not usable", "does not match", "was not preserved", "no valid record",
 		"another device is here", "makes no sense", "no entry of", "handed over in version",
 		"is recorded", "has two records", "is not found", "cannot", "not found", "can't", "blocked", "is revoked",
+		"is leaked",
 	};
 	unsigned int i;
 

@@ -250,7 +250,8 @@ static int vfio_pci_luo_retrieve(struct liveupdate_file_op_args *args)
 
 /*
  * LUO finishes the iommufd after this. If nobody has opened the device, it is
- * stopped here: what it reaches is freed soon.
+ * stopped here, and reaches nothing any more: that is freed soon, whether the
+ * iommufd's record says what the device has to do with it or not.
  */
 static void vfio_pci_luo_finish(struct liveupdate_file_op_args *args)
 {
@@ -262,8 +263,8 @@ static void vfio_pci_luo_finish(struct liveupdate_file_op_args *args)
 		ser = get_ser(args->serialized_data);
 		pdev = ser ? get_pdev(ser) : NULL;
 	}
-	if (pdev)
-		pci_liveupdate_finish(pdev);
+	if (pdev && !pci_liveupdate_finish(pdev))
+		iommu_restored_device_release(&pdev->dev);
 	kho_restore_free(phys_to_virt(args->serialized_data));
 }
 
