@@ -192,6 +192,15 @@ t_both()
 	no_splat
 }
 
+test_case crashed "of two VMMs in one session one crashes before FINISH: its device is stopped, the other one goes on"
+t_crashed()
+{
+	running both crashed ilu.end=crash
+	guest_all_kept
+	never_off
+	no_splat
+}
+
 test_case closed "closing a session with a wrong page table stops the device, which then uses that page table"
 t_closed()
 {

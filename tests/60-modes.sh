@@ -159,6 +159,14 @@ test_case pasid_stopped@sm:x-pasid-mode=on "PASIDs of a device that nobody wants
 test_case pasid_stopped@fs:pasid-bits=16 "first stage: the same"
 t_pasid_stopped() { pasids pasid-stopped ilu.end=stopped --kernel fault; }
 
+test_case pasid_damaged@sm:x-pasid-mode=on "a PASID of which the domain has no valid record is revoked, and the device goes on"
+test_case pasid_damaged@fs:pasid-bits=16 "first stage: the same"
+# It stays on the command line. Its number is such that the domain is that of a PASID.
+t_pasid_damaged()
+{
+	pasids pasid-damaged "ilu.end=damaged ilu.damage=core.domains,zero,3" --kernel fault
+}
+
 test_case debug_pasid@ss:pasid-bits=16 "lockdep and KASAN have no complaint about PASIDs"
 t_debug_pasid() { pasids debug-pasid "$DEBUG_APPEND" --kernel debug "${DEBUG_VM[@]}"; }
 

@@ -8,7 +8,8 @@
  * ilu.second is another PASID, which should be in another PASID table, or 0.
  *
  * ilu.end=unclaimed: nothing is attached to PASID 1 in the new kernel. ilu.end=stopped:
- * nobody comes back for the device.
+ * nobody comes back for the device. ilu.end=damaged: nor then, and the record of the
+ * domain of one of the PASIDs is damaged.
  */
 #include <errno.h>
 #include <linux/iommufd.h>
@@ -300,11 +301,30 @@ static void arrive(void)
 	vmm_close(&own);
 }
 
+static void check_damaged(void)
+{
+	bool lost1 = log_count("cannot take over what PASID 1 inherited", DEV_BDF);
+
+	verdict(lost1 || (second && log_count("cannot take over what PASID ", DEV_BDF)),
+		"the log names a PASID that cannot go on", "it does not");
+	verdict(!!live_entry(PASID).text[0] != lost1, "it has no entry any more",
+		"PASID 1 has %s", live_entry(PASID).text);
+	if (second)
+		verdict(!!live_entry(second).text[0] == lost1,
+			"the other one has the entry that it had", "PASID %u has %s", second,
+			live_entry(second).text);
+	if (dma)
+		verdict(dma_faults(), "DMA with it faults", "it does not");
+}
+
 static void arrive_alone(void)
 {
 	struct keeper k;
 
-	check_inherited("after the jump");
+	if (!strcmp(param("end", "finish"), "damaged"))
+		check_damaged();
+	else
+		check_inherited("after the jump");
 	keeper_reopen(&k, NULL);
 	log_mark();
 	works(keeper_finish(&k), "FINISH succeeds without the VMM");
@@ -328,7 +348,8 @@ void scen_pasid(int stage)
 	second = param_nr("second", 0);
 	if (stage == 1)
 		leave();
-	if (!strcmp(param("end", "finish"), "stopped"))
+	if (!strcmp(param("end", "finish"), "stopped") ||
+	    !strcmp(param("end", "finish"), "damaged"))
 		arrive_alone();
 	else
 		arrive();

@@ -37,7 +37,8 @@ static bool is_there(const char *bdf)
 	return !access(path, F_OK);
 }
 
-static void pull(const struct slot *slot, const char *line)
+/* @luo: The kernel is asked to PREPARE before it is told, if that is not -1 */
+static void pull(const struct slot *slot, int luo, const char *line)
 {
 	unsigned int control = find_capability(slot->port, PCI_CAP_ID_EXP) + PCI_EXP_SLTCTL;
 	uint16_t normal = config_read16(slot->port, control);
@@ -47,6 +48,8 @@ static void pull(const struct slot *slot, const char *line)
 	say("operator", "pulls %s out", slot->bdf + 5);
 	config_write16(slot->port, control, (normal & ~PCI_EXP_SLTCTL_HPIE) |
 		       PCI_EXP_SLTCTL_PWR_OFF | PCI_EXP_SLTCTL_PWR_IND_OFF);
+	if (luo >= 0)
+		refused(luo_prepare(luo), ENODEV, "PREPARE with a device that does not respond");
 	config_write16(slot->port, control, normal);
 	for (ms = 0; ms < 5000 && !log_count(line, slot->bdf); ms += 10)
 		sleep_ms(10);
@@ -97,7 +100,7 @@ static void pull_preserved(int luo, const struct slot *slot, bool prepared)
 	start(&k, &vmm, luo, slot);
 	if (prepared)
 		works(luo_prepare(luo), "PREPARE succeeds");
-	pull(slot, "removed while it was preserved");
+	pull(slot, prepared ? -1 : luo, "removed while it was preserved");
 	if (!prepared)
 		works(luo_prepare(luo), "PREPARE succeeds, the device has dropped out");
 	refused(start_next_kernel(), ENODEV, "a reboot");
@@ -149,7 +152,7 @@ static void pull_restored(int luo, const struct slot *slot)
 	struct keeper k;
 
 	context(slot->name);
-	pull(slot, "removed before its live update was finished");
+	pull(slot, -1, "removed before its live update was finished");
 	check_gone(slot);
 	open_session(&k, luo, slot, session_retrieve);
 	vmm_retrieve(&vmm, &k, slot->name, slot->bdf, slot->seed);
@@ -173,7 +176,7 @@ static void pull_claimed(int luo, const struct slot *slot)
 	vmm_come_back(&vmm, &k, slot->name, slot->bdf, slot->seed);
 	vmm_build(&vmm);
 	works(vfio_attach(&vmm, vmm.hwpt), "the device is attached again");
-	pull(slot, "removed before its live update was finished");
+	pull(slot, -1, "removed before its live update was finished");
 	check_memory(&vmm);
 	works(session_finish(k.session), "FINISH succeeds without the device");
 	close(k.session);
