@@ -224,7 +224,7 @@ t_unplugged()
 }
 
 test_case exchanged "a device that takes the place of a preserved one during the jump inherits nothing"
-test_case exchanged@fs:caching-mode=on "first stage, newer QEMU: the same"
+test_case --when matrix exchanged@fs:caching-mode=on "first stage, newer QEMU: the same"
 t_exchanged()
 {
 	started_after exchanged "ilu.then=exchanged ilu.free=native" "${EJECT[@]}" \

@@ -57,7 +57,7 @@ removed()
 }
 
 test_case removed "devices are pulled out while they are preserved or restored: what was theirs ends, another one goes on"
-test_case removed@fs "first stage: the same"
+test_case --when matrix removed@fs "first stage: the same"
 t_removed() { removed lean ""; }
 
 test_case restart "a restart without kexec when it is prepared is a restart as any other: translation is turned off"
@@ -104,7 +104,7 @@ t_reset_pasid()
 test_case debug_operations "lockdep and KASAN have no complaint about what is done wrong"
 t_debug_operations() { misuse debug debug-misuse "$DEBUG_APPEND" "${DEBUG_VM[@]}"; }
 
-test_case debug_removed@sm "KASAN has no complaint about devices that are pulled out"
+test_case --when stress debug_removed@sm "KASAN has no complaint about devices that are pulled out"
 # Without lockdep, which complains of two locks of pciehp alone, live update or not.
 t_debug_removed() { removed debug "$DEBUG_APPEND lockdep.prove_locking=0" "${DEBUG_VM[@]}"; }
 
