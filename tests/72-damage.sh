@@ -69,6 +69,17 @@ t_no_unit()
 	console_has 'the unit at 0x[0-9a-f]* that translates for it is not found'
 }
 
+test_case pointers "where the record of a subsystem should be there is none, for each of them (3 cases)"
+# With seed 1, these are the physical addresses of all three records.
+t_pointers()
+{
+	damaged pointers 12 198 3 --append "ilu.only=luo.entries,word"
+	((DAMAGE_SEED == 1)) || return 0
+	console_has 'PCI: liveupdate: the record of the previous kernel was not preserved'
+	console_has 'DMAR: live update: the record of the previous kernel was not preserved'
+	console_has 'iommu: liveupdate: the header of the records was not preserved'
+}
+
 test_case --when stress all_records "the same, all cases"
 test_case --when stress all_records@sm:caching-mode=on "the same in scalable mode, all cases"
 test_case --when stress all_records@fs:caching-mode=off "the same with first stage tables, all cases"
