@@ -91,6 +91,25 @@ adopt_pasid_table(struct intel_iommu *iommu, struct intel_inherited *inherited,
 	return cleared;
 }
 
+/* As a context table, it has an entry that was recorded, or it is something else */
+static bool __init is_pasid_table(const struct intel_rid_ser *rid,
+				  const struct intel_pasid_ser *pasids,
+				  u32 nr_pasids, u32 first,
+				  const struct pasid_entry *table)
+{
+	const struct intel_pasid_ser *ser;
+	unsigned int i;
+
+	for (i = 0; i < PASID_TBL_ENTRIES; i++) {
+		if (!intel_inherited_any(table[i].val, ARRAY_SIZE(table[i].val)))
+			continue;
+		ser = find_pasid(pasids, nr_pasids, rid, first + i);
+		if (ser && !memcmp(ser->val, table[i].val, sizeof(ser->val)))
+			return true;
+	}
+	return false;
+}
+
 /* The directory, of which other requester IDs of the device may have come first */
 static struct intel_inherited_dir *find_dir(struct intel_inherited *inherited,
 					    u16 device)
@@ -151,7 +170,9 @@ int __init intel_adopt_pasid_dir(struct intel_iommu *iommu,
 		if (!pde)
 			continue;
 		if ((pde & ~PDE_PFN_MASK) == PASID_PTE_PRESENT &&
-		    iommu_page_restorable(pde & PDE_PFN_MASK, SZ_4K))
+		    iommu_page_restorable(pde & PDE_PFN_MASK, SZ_4K) &&
+		    is_pasid_table(rid, pasids, nr_pasids, i << PASID_PDE_SHIFT,
+				   phys_to_virt(pde & PDE_PFN_MASK)))
 			table = iommu_restore_page(pde & PDE_PFN_MASK);
 		if (table) {
 			cleared += adopt_pasid_table(iommu, inherited, rid, pasids,
@@ -159,7 +180,7 @@ int __init intel_adopt_pasid_dir(struct intel_iommu *iommu,
 						     i << PASID_PDE_SHIFT, table);
 			continue;
 		}
-		pr_err("%s: PASID table %u of %02x:%02x.%u was not preserved\n",
+		pr_err("%s: PASID table %u of %02x:%02x.%u was not preserved, or is none\n",
 		       iommu->name, i, PCI_BUS_NUM(rid->device),
 		       PCI_SLOT(rid->device & 0xff), PCI_FUNC(rid->device & 0xff));
 		dir->dir[i].val = 0;

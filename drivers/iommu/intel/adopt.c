@@ -339,9 +339,26 @@ static unsigned int __init adopt_context_table(struct intel_iommu *iommu,
 	return cleared;
 }
 
+/*
+ * A damaged root entry may point to any page that was preserved, like one of a VMM's
+ * memory. A context table of the previous kernel has an entry that was recorded.
+ */
+static bool __init is_context_table(struct intel_iommu *iommu, u32 unit, u16 rid,
+				    const u64 *entry)
+{
+	unsigned int words = sm_supported(iommu) ? 4 : 2;
+	const u64 *end = entry + SZ_4K / sizeof(u64);
+
+	for (; entry < end; entry += words, rid++)
+		if (intel_inherited_any(entry, words) &&
+		    match_context(unit, rid, (const struct context_entry *)entry))
+			return true;
+	return false;
+}
+
 static void __init drop_root_entry(struct intel_iommu *iommu, u16 rid, u64 *root)
 {
-	pr_err("%s: context table of bus %02x was not preserved, its devices are blocked\n",
+	pr_err("%s: context table of bus %02x was not preserved, or is none, its devices are blocked\n",
 	       iommu->name, PCI_BUS_NUM(rid));
 	*root = 0;
 	__iommu_flush_cache(iommu, root, sizeof(*root));
@@ -358,7 +375,8 @@ static unsigned int __init adopt_root_entry(struct intel_iommu *iommu,
 		return 0;
 
 	if ((*root & ~VTD_PAGE_MASK) == 1 &&
-	    iommu_page_restorable(*root & VTD_PAGE_MASK, SZ_4K))
+	    iommu_page_restorable(*root & VTD_PAGE_MASK, SZ_4K) &&
+	    is_context_table(iommu, unit, rid, phys_to_virt(*root & VTD_PAGE_MASK)))
 		context = iommu_restore_page(*root & VTD_PAGE_MASK);
 	if (context)
 		return adopt_context_table(iommu, inherited, unit, rid, context);
