@@ -230,6 +230,7 @@ t_exchanged()
 	started_after exchanged "ilu.then=exchanged ilu.free=native" "${EJECT[@]}" \
 		"device_add pci-testdev,bus=rp0"
 	guest_kept "another device is in its place, and is no bus master"
+	guest_kept "that device reaches nothing before FINISH"
 	guest_kept "a driver that uses the DMA API binds"
 	console_has '0000:01:00.0: live update: handed over as 1234:11e8, another device is here'
 	console_has '0000:01:00.0: live update: preserved as 1234:11e8, another device is here'

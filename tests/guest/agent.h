@@ -297,6 +297,8 @@ struct keeper {
 	int session;
 };
 
+void keeper_create(struct keeper *k, int luo, const char *session);
+void keeper_retrieve(struct keeper *k, int luo, const char *session);
 void keeper_open(struct keeper *k, const char *session);
 void keeper_reopen(struct keeper *k, const char *session);
 int keep(struct keeper *k, uint64_t token, int fd);

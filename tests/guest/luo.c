@@ -163,24 +163,35 @@ static void open_device(struct keeper *k)
 		give_up("/dev/liveupdate: %s", strerror(-k->luo));
 }
 
+/* With a session of its own of @luo, which is open and shared */
+void keeper_create(struct keeper *k, int luo, const char *session)
+{
+	k->luo = luo;
+	k->session = session_create(luo, session);
+	if (k->session < 0)
+		give_up("creating session %s: %s", session, strerror(-k->session));
+}
+
+void keeper_retrieve(struct keeper *k, int luo, const char *session)
+{
+	k->luo = luo;
+	k->session = session_retrieve(luo, session);
+	if (k->session < 0)
+		give_up("retrieving session %s: %s", session, strerror(-k->session));
+}
+
 void keeper_open(struct keeper *k, const char *session)
 {
 	open_device(k);
-	if (!session)
-		return;
-	k->session = session_create(k->luo, session);
-	if (k->session < 0)
-		give_up("creating session %s: %s", session, strerror(-k->session));
+	if (session)
+		keeper_create(k, k->luo, session);
 }
 
 void keeper_reopen(struct keeper *k, const char *session)
 {
 	open_device(k);
-	if (!session)
-		return;
-	k->session = session_retrieve(k->luo, session);
-	if (k->session < 0)
-		give_up("retrieving session %s: %s", session, strerror(-k->session));
+	if (session)
+		keeper_retrieve(k, k->luo, session);
 }
 
 int keep(struct keeper *k, uint64_t token, int fd)

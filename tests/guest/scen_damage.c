@@ -221,9 +221,7 @@ static void leave(int round)
 		verdict(vmm_dma_works(&vmms[i]),
 			"before the update both devices reach their VMM's memory",
 			"%s does not", ids[i].bdf);
-		k.session = session_create(k.luo, ids[i].name);
-		if (k.session < 0)
-			give_up("creating session %s: %s", ids[i].name, strerror(-k.session));
+		keeper_create(&k, k.luo, ids[i].name);
 		keep_device(&k, &vmms[i]);
 	}
 	case_of(round, text, sizeof(text));
@@ -282,9 +280,7 @@ static void get_memory(struct state *s, int luo, int round)
 	int fd;
 
 	s->vmm.token = (uint64_t)seed << 4;
-	s->k.session = session_retrieve(luo, s->id->name);
-	if (s->k.session < 0)
-		give_up("session %s: %s", s->id->name, strerror(-s->k.session));
+	keeper_retrieve(&s->k, luo, s->id->name);
 	fd = get_back(&s->k, s->vmm.token | 1);
 	if (fd < 0)
 		give_up("the memory of %s does not come back: %s", s->id->name, strerror(-fd));

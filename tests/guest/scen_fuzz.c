@@ -828,9 +828,7 @@ static void leave(void)
 	vmm_start(&vmm, "vmm", DEV_BDF, SEED);
 	verdict(vmm_dma_works(&vmm), "after all that a VMM can be started",
 		"bytes did not arrive");
-	k.session = session_create(k.luo, SESSION);
-	if (k.session < 0)
-		give_up("creating session %s: %s", SESSION, strerror(-k.session));
+	keeper_create(&k, k.luo, SESSION);
 	keep_device(&k, &vmm);
 	jump(2, NULL);
 }

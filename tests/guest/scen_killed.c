@@ -99,12 +99,11 @@ static void leave(const char *held, bool prepared)
 	luo = luo_open();
 	if (luo < 0)
 		give_up("/dev/liveupdate: %s", strerror(-luo));
-	lives = (struct keeper){ .luo = luo,
-				 .session = session_create(luo, "lives") };
+	keeper_create(&lives, luo, "lives");
 	dies = (struct keeper){ .luo = luo, .session = -1 };
 	start_child(&survivor, &lives, "vmm", DEV_BDF, SEED_LIVES);
 	if (strcmp(held, "luo"))
-		dies.session = session_create(luo, "dies");
+		keeper_create(&dies, luo, "dies");
 	start_child(&killed, &dies, "other", OTHER_BDF, SEED_KILLED);
 	if (!strcmp(held, "nobody"))
 		close(dies.session);

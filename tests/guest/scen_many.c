@@ -66,17 +66,6 @@ static void killed_vmm(struct keeper *k)
 		"its DMA faults");
 }
 
-/* @get is session_create() or session_retrieve(). */
-static void more_sessions(const struct keeper *kp, int (*get)(int luo, const char *name),
-			  struct keeper *ks, struct keeper *kg)
-{
-	*ks = (struct keeper){ .luo = kp->luo, .session = get(kp->luo, "single") };
-	*kg = (struct keeper){ .luo = kp->luo, .session = get(kp->luo, "gone") };
-	if (ks->session < 0 || kg->session < 0)
-		give_up("the sessions 'single' and 'gone': %s",
-			strerror(-(ks->session < 0 ? ks->session : kg->session)));
-}
-
 static void leave(void)
 {
 	static struct vmm pair, pair2, single;
@@ -91,7 +80,8 @@ static void leave(void)
 	vmm_start(&single, "single", SINGLE_BDF, SINGLE_SEED);
 
 	keeper_open(&kp, "pair");
-	more_sessions(&kp, session_create, &ks, &kg);
+	keeper_create(&ks, kp.luo, "single");
+	keeper_create(&kg, kp.luo, "gone");
 	keep_device(&kp, &pair);
 	ret = keep(&kp, pair.token | 4, pair2.dev);
 	works(ret, "a second device of an iommufd can be preserved");
@@ -208,7 +198,8 @@ static void arrive(void)
 
 	check_inherited(all, ARRAY_SIZE(all), "after boot");
 	keeper_reopen(&kp, "pair");
-	more_sessions(&kp, session_retrieve, &ks, &kg);
+	keeper_retrieve(&ks, kp.luo, "single");
+	keeper_retrieve(&kg, kp.luo, "gone");
 	finish_single(&ks);
 	finish_pair(&kp);
 	verdict(luo_state(kp.luo) == LIVEUPDATE_STATE_UPDATED,

@@ -188,6 +188,18 @@ static void check_landed_in_place(void)
 		"%s", ret ? strerror(-ret) : "other bytes are there");
 }
 
+/* It cannot do DMA, so hardware's tables have to say what it would reach */
+static void check_reaches_nothing(void)
+{
+	char path[96], text[256];
+	ssize_t len;
+
+	snprintf(path, sizeof(path),
+		 "/sys/kernel/debug/iommu/intel/%s/domain_translation_struct", dev_bdf);
+	len = read_file(path, text, sizeof(text));
+	verdict(!len, "that device reaches nothing before FINISH", "%s", len < 0 ? strerror(-len) : "something is mapped for it");
+}
+
 static struct mem get_memory(int luo, unsigned int nr, size_t len, uint32_t seed)
 {
 	struct mem mem;
@@ -288,6 +300,7 @@ static void arrive(void)
 			"its ID is %04x, its command register %#x",
 			config_read16(dev_bdf, PCI_DEVICE_ID),
 			config_read16(dev_bdf, PCI_COMMAND));
+		check_reaches_nothing();
 	} else {
 		dma_of_preserved();
 	}

@@ -34,7 +34,7 @@
 /* The VMM's page tables; ioas and hwpt are their own */
 static struct vmm own, pasid, pasid2;
 static uint32_t second;
-static bool unclaimed, dma;
+static bool unclaimed, damaged, dma;
 
 static void must(int ret, const char *what)
 {
@@ -321,7 +321,7 @@ static void arrive_alone(void)
 {
 	struct keeper k;
 
-	if (!strcmp(param("end", "finish"), "damaged"))
+	if (damaged)
 		check_damaged();
 	else
 		check_inherited("after the jump");
@@ -343,13 +343,15 @@ static void arrive_alone(void)
 
 void scen_pasid(int stage)
 {
-	unclaimed = !strcmp(param("end", "finish"), "unclaimed");
+	const char *end = param("end", "finish");
+
+	unclaimed = !strcmp(end, "unclaimed");
+	damaged = !strcmp(end, "damaged");
 	dma = param_nr("dma", 0);
 	second = param_nr("second", 0);
 	if (stage == 1)
 		leave();
-	if (!strcmp(param("end", "finish"), "stopped") ||
-	    !strcmp(param("end", "finish"), "damaged"))
+	if (damaged || !strcmp(end, "stopped"))
 		arrive_alone();
 	else
 		arrive();

@@ -51,11 +51,9 @@ static void forget_memory(struct keeper *k)
 /* Both memfds are preserved, but not where the iommufd is to be. */
 static void other_session(struct keeper *k)
 {
-	struct keeper elsewhere = {
-		.luo = k->luo,
-		.session = session_create(k->luo, "elsewhere"),
-	};
+	struct keeper elsewhere;
 
+	keeper_create(&elsewhere, k->luo, "elsewhere");
 	keep_memory(&elsewhere, &vmm);
 	expect_kho();
 	refused(keep(k, vmm.token, vmm.iommufd), ENOENT,

@@ -67,15 +67,6 @@ static void check_gone(const struct slot *slot)
 		"%s is there", slot->bdf);
 }
 
-static void open_session(struct keeper *k, int luo, const struct slot *slot,
-			 int (*get)(int luo, const char *name))
-{
-	k->luo = luo;
-	k->session = get(luo, slot->name);
-	if (k->session < 0)
-		give_up("session %s: %s", slot->name, strerror(-k->session));
-}
-
 static void check_steady(void)
 {
 	verdict(vmm_dma_works(&steady), "the device in no slot goes on", "it does not");
@@ -86,7 +77,7 @@ static void check_steady(void)
 static void start(struct keeper *k, struct vmm *vmm, int luo, const struct slot *slot)
 {
 	vmm_start(vmm, slot->name, slot->bdf, slot->seed);
-	open_session(k, luo, slot, session_create);
+	keeper_create(k, luo, slot->name);
 	keep_device(k, vmm);
 }
 
@@ -154,7 +145,7 @@ static void pull_restored(int luo, const struct slot *slot)
 	context(slot->name);
 	pull(slot, -1, "removed before its live update was finished");
 	check_gone(slot);
-	open_session(&k, luo, slot, session_retrieve);
+	keeper_retrieve(&k, luo, slot->name);
 	vmm_retrieve(&vmm, &k, slot->name, slot->bdf, slot->seed);
 	refused(get_back(&k, vmm.token | 3), ENODEV, "giving back the device file");
 	check_memory(&vmm);
@@ -172,7 +163,7 @@ static void pull_claimed(int luo, const struct slot *slot)
 	struct keeper k;
 
 	context(slot->name);
-	open_session(&k, luo, slot, session_retrieve);
+	keeper_retrieve(&k, luo, slot->name);
 	vmm_come_back(&vmm, &k, slot->name, slot->bdf, slot->seed);
 	vmm_build(&vmm);
 	works(vfio_attach(&vmm, vmm.hwpt), "the device is attached again");

@@ -97,16 +97,12 @@ static void leave(struct vmm *vmm, int round, const char *extra)
 	int ret;
 
 	keeper_open(&k, "vmm");
-	other = (struct keeper){ .luo = k.luo, .session = session_create(k.luo, "other") };
-	if (other.session < 0)
-		give_up("creating a session: %s", strerror(-other.session));
+	keeper_create(&other, k.luo, "other");
 	keep_device(&k, vmm);
 	if (way_of(round) == AGAIN) {
 		/* Nobody else has the session yet: closing it takes all out */
 		close(k.session);
-		k.session = session_create(k.luo, "vmm");
-		if (k.session < 0)
-			give_up("creating a session again: %s", strerror(-k.session));
+		keeper_create(&k, k.luo, "vmm");
 		keep_device(&k, vmm);
 	}
 	pid = vmm_start_child(&other, "other", OTHER_BDF, OTHER_SEED + round);
@@ -181,9 +177,7 @@ static void arrive(struct vmm *vmm, int round)
 
 	log_mark();
 	keeper_reopen(&k, "vmm");
-	other = (struct keeper){ .luo = k.luo, .session = session_retrieve(k.luo, "other") };
-	if (other.session < 0)
-		give_up("the other session: %s", strerror(-other.session));
+	keeper_retrieve(&other, k.luo, "other");
 	vmm_come_back(vmm, &k, "vmm", DEV_BDF, SEED);
 	check_landed(vmm);
 	attach_and_finish(vmm, &k);

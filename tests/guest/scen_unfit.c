@@ -68,19 +68,20 @@ static void never_fit(const char *bdf, const char *reason)
 	end(&vmm);
 }
 
+static unsigned int power_register(const struct vmm *vmm)
+{
+	return find_capability(vmm->edu.bdf, PCI_CAP_ID_PM) + PCI_PM_CTRL;
+}
+
 static void set_power(struct vmm *vmm, uint16_t state)
 {
-	unsigned int pos = find_capability(vmm->edu.bdf, PCI_CAP_ID_PM) + PCI_PM_CTRL;
-
-	if (vfio_config(vmm, true, pos, &state, sizeof(state)))
+	if (vfio_config(vmm, true, power_register(vmm), &state, sizeof(state)))
 		give_up("writing to the power management control register");
 }
 
 static unsigned int power(struct vmm *vmm)
 {
-	unsigned int pos = find_capability(vmm->edu.bdf, PCI_CAP_ID_PM) + PCI_PM_CTRL;
-
-	return config_read16(vmm->edu.bdf, pos) & PCI_PM_CTRL_STATE_MASK;
+	return config_read16(vmm->edu.bdf, power_register(vmm)) & PCI_PM_CTRL_STATE_MASK;
 }
 
 static void power_states(void)
