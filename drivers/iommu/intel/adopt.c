@@ -94,26 +94,37 @@ static struct intel_liveupdate_ser *__init find_record(u64 data)
 	return ser;
 }
 
-/* The mode of a unit cannot be changed while it translates */
-static void __init keep_mode(void)
+static int __init find_unit(struct intel_iommu *iommu)
 {
 	struct intel_unit_ser *units = record_units();
-	struct dmar_drhd_unit *drhd;
-	struct intel_iommu *iommu;
 	u32 i;
 
+	for (i = 0; i < record->nr_units; i++)
+		if (units[i].reg_phys == iommu->reg_phys)
+			return i;
+	return -ENODATA;
+}
+
+/*
+ * The mode of a unit cannot be changed while it translates. If the record says that
+ * it is in another one, the unit will not be adopted, and can stay as it is too.
+ */
+static void __init keep_mode(void)
+{
+	struct dmar_drhd_unit *drhd;
+	struct intel_iommu *iommu;
+	int scalable;
+
 	for_each_iommu(iommu, drhd) {
-		if (!ecap_smts(iommu->ecap))
+		if (!ecap_smts(iommu->ecap) || find_unit(iommu) < 0 ||
+		    !(readl(iommu->reg + DMAR_GSTS_REG) & DMA_GSTS_TES))
 			continue;
-		for (i = 0; i < record->nr_units; i++) {
-			if (units[i].reg_phys != iommu->reg_phys)
-				continue;
-			if (intel_iommu_sm != units[i].scalable)
-				pr_warn("scalable mode stays %s, as in the previous kernel\n",
-					units[i].scalable ? "on" : "off");
-			intel_iommu_sm = units[i].scalable;
-			return;
-		}
+		scalable = !!(readq(iommu->reg + DMAR_RTADDR_REG) & DMA_RTADDR_SMT);
+		if (intel_iommu_sm != scalable)
+			pr_warn("scalable mode stays %s, as in the previous kernel\n",
+				scalable ? "on" : "off");
+		intel_iommu_sm = scalable;
+		return;
 	}
 }
 
@@ -405,17 +416,6 @@ static unsigned int __init adopt_root_table(struct intel_iommu *iommu,
 		}
 	}
 	return cleared;
-}
-
-static int __init find_unit(struct intel_iommu *iommu)
-{
-	struct intel_unit_ser *units = record_units();
-	u32 i;
-
-	for (i = 0; i < record->nr_units; i++)
-		if (units[i].reg_phys == iommu->reg_phys)
-			return i;
-	return -ENODATA;
 }
 
 /**
