@@ -80,6 +80,16 @@ t_pointers()
 	console_has 'iommu: liveupdate: the header of the records was not preserved'
 }
 
+test_case mode@sm:caching-mode=on "a unit of which the record says that it is in the other mode stays in its mode"
+test_case mode@fs:caching-mode=off "the same with first stage tables"
+# With seed 1, what is cut off the record is all but the address of the unit.
+t_mode()
+{
+	damaged mode 91 1 1 --append "ilu.only=vtd.units,cut"
+	((DAMAGE_SEED == 1)) || return 0
+	console_has 'dmar0: root table is at 0x[0-9a-f]*400, 0x0 is recorded'
+}
+
 test_case --when stress all_records "the same, all cases"
 test_case --when stress all_records@sm:caching-mode=on "the same in scalable mode, all cases"
 test_case --when stress all_records@fs:caching-mode=off "the same with first stage tables, all cases"
