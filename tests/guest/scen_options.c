@@ -197,7 +197,8 @@ static void check_reaches_nothing(void)
 	snprintf(path, sizeof(path),
 		 "/sys/kernel/debug/iommu/intel/%s/domain_translation_struct", dev_bdf);
 	len = read_file(path, text, sizeof(text));
-	verdict(!len, "that device reaches nothing before FINISH", "%s", len < 0 ? strerror(-len) : "something is mapped for it");
+	verdict(!len, "that device reaches nothing before FINISH",
+		"%s", len < 0 ? strerror(-len) : "something is mapped for it");
 }
 
 static struct mem get_memory(int luo, unsigned int nr, size_t len, uint32_t seed)
