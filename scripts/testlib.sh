@@ -2,8 +2,7 @@
 # shellcheck shell=bash
 #
 # Helpers of the tests; scripts/README.md describes them. They run in the
-# test's own shell: WORK_DIR is its directory, RUN_DIR that of the whole run,
-# and TAP the descriptor of the TAP output.
+# test's own shell: WORK_DIR is its directory, RUN_DIR that of the whole run.
 
 fail()
 {
@@ -19,7 +18,7 @@ skip()
 
 diag()
 {
-	printf '# %s\n' "$*" >&"$TAP"
+	printf '# %s\n' "$*" >>"$WORK_DIR/diag"
 	printf '%s\n' "$*" >&2
 }
 
@@ -80,23 +79,27 @@ vm_dir()
 
 run_vm()
 {
-	local tag="$1" dir
+	local tag="$1" dir lock
 
 	shift
 	dir="$(vm_dir "$tag")"
 	CONSOLE="$dir/console"
 	TRACE="$dir/trace"
+	mkdir -p "$dir"
+	# Tests that want the same VM may run side by side.
+	exec {lock}>"$dir/lock"
+	flock "$lock"
 	if [[ -e $dir/rc ]]; then
 		[[ "$(<"$dir/options")" == "$*" ]] ||
 			fail "the VM $tag ran with other options before"
 	else
-		mkdir -p "$dir"
 		printf '%s\n' "$*" >"$dir/options"
 		VM_RC=0
 		"$TOP/scripts/vm" --console "$CONSOLE" --trace-file "$TRACE" \
 			${COVERAGE:+--coverage "$dir/coverage"} "$@" || VM_RC=$?
 		echo "$VM_RC" >"$dir/rc"
 	fi
+	exec {lock}>&-
 	VM_RC="$(<"$dir/rc")"
 	printf 'console: %s\n' "$CONSOLE" >&2
 }

@@ -9,10 +9,13 @@ area static "the series as patches, and what tools say about it"
 need_mails()
 {
 	MAILS="$RUN_DIR/mails"
-	if [[ ! -d $MAILS ]]; then
-		"$TOP/scripts/series" "$MAILS.new" >/dev/null
-		mv "$MAILS.new" "$MAILS"
-	fi
+	(
+		flock 9
+		if [[ ! -d $MAILS ]]; then
+			"$TOP/scripts/series" "$MAILS.new" >/dev/null
+			mv "$MAILS.new" "$MAILS"
+		fi
+	) 9>"$MAILS.lock"
 	mapfile -t mails < <(find "$MAILS" -name '[0-9]*.patch' -not -name '0000-*' | sort)
 	[[ ${#mails[@]} -gt 0 ]] || fail "the series is empty"
 }
