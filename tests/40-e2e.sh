@@ -240,6 +240,8 @@ t_emptied()
 	live emptied
 	guest_all_kept
 	in_test 'vtd_dmar_enable enable 0' || fail "translation was left on for nothing"
+	console_has 'liveupdate: 0 devices in 0 domains were handed over'
+	console_lacks 'cannot read the records'
 	no_splat
 }
 

@@ -228,16 +228,20 @@ t_moved()
 ATS_RNG=(--device pcie-root-port,id=rp1,addr=0x15,chassis=2,slot=2
 	--device virtio-rng-pci,bus=rp1,ats=on,iommu_platform=on,disable-legacy=on,max-bytes=64,period=900)
 
+# Sets CONTROL, where that register is in configuration space.
+ats_control()
+{
+	CONTROL="$(sed -n 's/.*control register of ATS at \(0x[0-9a-f]*\).*/\1/p' "$CONSOLE" | tr -d '\r')"
+	[[ -n $CONTROL ]] || fail "the guest did not say where the control register of ATS is"
+}
+
 # What QEMU saw from the switch to the handover table to the end of FINISH: nobody wrote
 # to the control register of ATS, and the swap's last invalidation is that of the device
 # TLB.
 ats_stayed()
 {
-	local control
-
-	control="$(sed -n 's/.*control register of ATS at \(0x[0-9a-f]*\).*/\1/p' "$CONSOLE" | tr -d '\r')"
-	[[ -n $control ]] || fail "the guest did not say where the control register of ATS is"
-	awk -v write="pci_cfg_write virtio-rng-pci .* @$control " '
+	ats_control
+	awk -v write="pci_cfg_write virtio-rng-pci .* @$CONTROL " '
 		/^vtd_reg_dmar_root / { roots++ }
 		/^pci_cfg_write edu .* @0x3c <- 0x5a$/ { exit }
 		roots == 2 && $0 ~ write { written++ }

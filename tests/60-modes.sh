@@ -170,6 +170,25 @@ t_pasid_damaged()
 test_case debug_pasid@ss:pasid-bits=16 "lockdep and KASAN have no complaint about PASIDs"
 t_debug_pasid() { pasids debug-pasid "$DEBUG_APPEND" --kernel debug "${DEBUG_VM[@]}"; }
 
+# --- ATS of a device with a PASID table -------------------------------------------------------
+
+test_case ats_damaged@sm:device-iotlb=on "if the PASID table of a device with ATS is damaged, its device TLB is emptied by turning ATS off, and it is blocked"
+test_case ats_damaged@fs:device-iotlb=on "the same with first stage tables"
+t_ats_damaged()
+{
+	running ats ats-damaged "ilu.dev=0000:01:00.0 ilu.end=damaged" --kernel fault \
+		--trace pci_cfg_write "${ATS_RNG[@]}"
+	guest_all_kept
+	guest_kept "it does not reach memory any more"
+	ats_control
+	awk -v off="pci_cfg_write virtio-rng-pci .* @$CONTROL <- 0x0$" '
+		/^vtd_reg_dmar_root / { roots++ }
+		roots == 2 && $0 ~ off { found = 1 }
+		END { exit !found }' "$TRACE" || fail "ATS was never off in the next kernel"
+	never_off
+	no_splat
+}
+
 # --- a kernel that another one crashed into ----------------------------------------------
 
 # crashes WHEN: into a kernel that goes on with a copy of the tables
@@ -228,6 +247,15 @@ t_sm_to_legacy()
 
 test_case fs_to_legacy@fs "the same with first stage tables"
 t_fs_to_legacy() { t_sm_to_legacy; }
+
+test_case pasid_sm_off@sm:x-pasid-mode=on "a next kernel with sm_off goes on with PASIDs as well"
+test_case pasid_sm_off@fs:pasid-bits=16 "the same with first stage tables"
+t_pasid_sm_off()
+{
+	pasids pasid-sm-off ilu.next=intel_iommu=sm_off --kernel fault
+	guest_kept "the page table of a PASID took over"
+	console_has 'live update: scalable mode stays on'
+}
 
 test_case legacy_to_sm@legacy:x-scalable-mode=on "a next kernel with sm_on goes on in legacy mode"
 t_legacy_to_sm()

@@ -35,6 +35,7 @@ struct iommu_restored_domain {
  * @rdom: The domain it translates with, NULL if that has no usable record
  * @dev: The device, NULL before it is probed and after it is removed
  * @blocked: The device is here, and does not translate with @rdom
+ * @interrupted: The device is, or was, blocked for a reset: nothing can take over
  * @verified: Staged for it, and found to translate as @rdom does
  * @left: Was staged for it, and could not take over
  */
@@ -44,6 +45,7 @@ struct iommu_restored_device {
 	struct iommu_restored_domain *rdom;
 	struct device *dev;
 	bool blocked;
+	bool interrupted;
 	struct iommu_domain *verified;
 	struct iommu_domain *left;
 };
@@ -71,6 +73,8 @@ bool iommu_restored_stranded(struct device *dev);
 struct iommu_domain *iommu_restored_device_probe(struct device *dev);
 void iommu_restored_pasids_probe(struct device *dev);
 void iommu_restored_device_blocked(struct device *dev);
+void iommu_restored_reset_prepare(struct device *dev);
+void iommu_restored_reset_done(struct device *dev);
 void iommu_restored_device_reset(struct device *dev);
 bool iommu_restored_device_gone(struct device *dev);
 bool iommu_restored_pending(void);
@@ -118,6 +122,14 @@ static inline void iommu_restored_pasids_probe(struct device *dev)
 }
 
 static inline void iommu_restored_device_blocked(struct device *dev)
+{
+}
+
+static inline void iommu_restored_reset_prepare(struct device *dev)
+{
+}
+
+static inline void iommu_restored_reset_done(struct device *dev)
 {
 }
 

@@ -373,10 +373,10 @@ static void forget_device(struct iommu_restored_device *rdev)
 		iommu_group_attach_staged(dev, pasid, left);
 }
 
-/* It has not been detached since it was verified; rwsem held for write */
+/* Neither detached nor reset since it was verified; rwsem held for write */
 static bool can_take_over(struct iommu_restored_device *rdev)
 {
-	return rdev->dev && rdev->verified &&
+	return rdev->dev && rdev->verified && !rdev->interrupted &&
 	       iommu_group_has_staged(rdev->dev, rdev->ser.pasid, rdev->verified);
 }
 
@@ -387,7 +387,6 @@ static void replace_device(struct iommu_restored_device *rdev)
 					rdev->rdom->domain);
 
 	if (ret) {
-		/* It was blocked for a reset after an error */
 		dev_warn(rdev->dev, "live update: what was staged cannot take over: %pe\n",
 			 ERR_PTR(ret));
 		revoke_device(rdev);

@@ -13,7 +13,7 @@
  *
  * Locking: the lists, and everything in them, are written with
  * iommu_liveupdate_rwsem held for write, and read with it held for read. A
- * device record is changed at probe and at removal of its device as well, where
+ * device record is changed at probe, reset and removal of its device as well, where
  * the rwsem is held for read and the group's mutex keeps others out.
  *
  * For the lock order see iommu_liveupdate_rwsem in iommu.c.
@@ -351,10 +351,41 @@ void iommu_restored_device_blocked(struct device *dev)
 		rdev->blocked = true;
 }
 
+/**
+ * iommu_restored_reset_prepare - A device is blocked for a reset
+ * @dev: The device, of which the PASIDs are not blocked
+ *
+ * Context: iommu_liveupdate_rwsem held for read, mutex of the group of @dev.
+ */
+void iommu_restored_reset_prepare(struct device *dev)
+{
+	struct iommu_restored_device *rdev;
+
+	list_for_each_entry(rdev, &iommu_restored_devices, list)
+		if (rdev->dev == dev)
+			rdev->interrupted = true;
+}
+
+/**
+ * iommu_restored_reset_done - What iommu_restored_reset_prepare() said is over
+ * @dev: The device. What it inherited is gone, and what its PASIDs did is not
+ *
+ * Context: iommu_liveupdate_rwsem held for read, mutex of the group of @dev.
+ */
+void iommu_restored_reset_done(struct device *dev)
+{
+	struct iommu_restored_device *rdev;
+
+	list_for_each_entry(rdev, &iommu_restored_devices, list)
+		if (rdev->dev == dev && rdev->ser.pasid != IOMMU_NO_PASID)
+			rdev->interrupted = false;
+}
+
 /* The device is not the one any more that kept translating */
 static void forget_device(struct iommu_restored_device *rdev)
 {
 	rdev->dev = NULL;
+	rdev->verified = NULL;
 	rdev->left = NULL;
 	/* Never match a device that is plugged in here later */
 	rdev->ser.segment = U32_MAX;
@@ -470,13 +501,18 @@ static int __init read_devices(struct kho_block_set *blocks)
 	return 0;
 }
 
+/* Nobody preserved anything, or there is the first block of a list */
+static bool __init list_restorable(u64 phys)
+{
+	return !phys || kho_restorable(phys, KHO_BLOCK_SIZE);
+}
+
 static int __init read_records(struct iommu_liveupdate_ser *ser)
 {
 	struct kho_block_set domains, devices;
 	int ret;
 
-	if (!kho_restorable(ser->domains, KHO_BLOCK_SIZE) ||
-	    !kho_restorable(ser->devices, KHO_BLOCK_SIZE))
+	if (!list_restorable(ser->domains) || !list_restorable(ser->devices))
 		return -EFAULT;
 
 	kho_block_set_init(&domains, sizeof(struct iommu_domain_ser));

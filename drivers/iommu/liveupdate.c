@@ -126,6 +126,7 @@ int iommu_liveupdate_begin_hotplug(void)
 	guard(rwsem_write)(&iommu_liveupdate_rwsem);
 
 	if (prepared || !list_empty(&iommu_preserved_domains) ||
+	    iommu_restored_pending() ||
 	    !liveupdate_subsystem_get_incoming(IOMMU_LIVEUPDATE_NAME, &data))
 		return -EBUSY;
 	nr_hotplugs++;

@@ -6,6 +6,7 @@
  * every few tenths of a second.
  *
  * ilu.end=noats: the next kernel does not use ATS, and the device is blocked.
+ * ilu.end=damaged: nor does it, as the device's PASID table entry is damaged.
  * ilu.end=reset: the device's file is not preserved; VFIO resets the device before FINISH.
  */
 #include <linux/pci_regs.h>
@@ -64,7 +65,8 @@ static void leave(void)
 		keep_device(&k, &vmm);
 	else
 		keep_vmm(&k, &vmm);
-	if (load_next_kernel(2, strcmp(how, "noats") ? NULL : "pci=noats"))
+	if (load_next_kernel(2, !strcmp(how, "noats") ? "pci=noats" :
+			     !strcmp(how, "damaged") ? "ilu.damage=vtd.table,ones,1" : NULL))
 		give_up("kexec_file_load");
 	works(luo_prepare(k.luo), "PREPARE succeeds");
 	say("device", "%s: control register of ATS at %#x", bdf, ats_control());
@@ -79,7 +81,8 @@ static void arrive_without_ats(void)
 	struct keeper k;
 	unsigned int n;
 
-	verdict(log_count("it uses ATS, which this kernel does not", bdf),
+	verdict(log_count(strcmp(how, "damaged") ? "it uses ATS, which this kernel does not" :
+			  "it uses ATS, and entries of it were damaged", bdf),
 		"the log says why a device with ATS is blocked", "it does not");
 	keeper_reopen(&k, NULL);
 	vmm_retrieve(&vmm, &k, "vmm", bdf, SEED);
@@ -163,7 +166,7 @@ void scen_ats(int stage)
 	how = end;
 	if (stage == 1)
 		leave();
-	if (!strcmp(how, "noats"))
+	if (!strcmp(how, "noats") || !strcmp(how, "damaged"))
 		arrive_without_ats();
 	else if (!strcmp(how, "reset"))
 		arrive_to_reset();

@@ -9,7 +9,8 @@
  *
  * ilu.end=unclaimed: nothing is attached to PASID 1 in the new kernel. ilu.end=stopped:
  * nobody comes back for the device. ilu.end=damaged: nor then, and the record of the
- * domain of one of the PASIDs is damaged.
+ * domain of one of the PASIDs is damaged. ilu.next is what is added to the command line of
+ * the next kernel.
  */
 #include <errno.h>
 #include <linux/iommufd.h>
@@ -116,7 +117,7 @@ static void detach_one(struct keeper *k)
 
 static void leave(void)
 {
-	char extra[192];
+	char extra[256];
 	struct keeper k;
 	int ret;
 
@@ -139,8 +140,9 @@ static void leave(void)
 		"attaching another PASID of a preserved device");
 	detach_one(&k);
 
-	snprintf(extra, sizeof(extra), "ilu.first_entry=%s ilu.second_entry=%s",
-		 live_entry(PASID).text, second ? live_entry(second).text : "");
+	snprintf(extra, sizeof(extra), "ilu.first_entry=%s ilu.second_entry=%s %s",
+		 live_entry(PASID).text, second ? live_entry(second).text : "",
+		 param("next", ""));
 	must(load_next_kernel(2, extra), "kexec_file_load");
 	works(luo_prepare(k.luo), "PREPARE succeeds");
 	edu_read(&own.edu, (dma ? RAM_IOVA : OWN_IOVA) + SRC_OFF, 0, EDU_BUF_LEN);

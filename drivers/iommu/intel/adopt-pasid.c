@@ -187,6 +187,7 @@ int __init intel_adopt_pasid_dir(struct intel_iommu *iommu,
 		__iommu_flush_cache(iommu, &dir->dir[i], sizeof(*dir->dir));
 		cleared++;
 	}
+	dir->damaged = cleared;
 	return cleared;
 }
 
@@ -268,6 +269,22 @@ bool intel_inherited_has_dir(struct intel_inherited *inherited, u16 device)
 	struct intel_inherited_dir *dir = find_dir(inherited, device);
 
 	return dir && dir->dir;
+}
+
+/**
+ * intel_inherited_dir_damaged - Were entries of a device cleared at boot?
+ * @inherited: What its unit inherited
+ * @device: The device
+ *
+ * Context: Any, after the units are initialized.
+ * Return: true if they were, so that the device may have translations in its own TLB
+ * that are not valid any more.
+ */
+bool intel_inherited_dir_damaged(struct intel_inherited *inherited, u16 device)
+{
+	struct intel_inherited_dir *dir = find_dir(inherited, device);
+
+	return dir && dir->damaged;
 }
 
 /**

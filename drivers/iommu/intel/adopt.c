@@ -105,6 +105,22 @@ static int __init find_unit(struct intel_iommu *iommu)
 	return -ENODATA;
 }
 
+/* Also what was derived from the mode when the units were found */
+static void __init set_mode(bool scalable)
+{
+	struct dmar_drhd_unit *drhd;
+	struct intel_iommu *iommu;
+
+	intel_iommu_sm = scalable;
+	for_each_iommu(iommu, drhd) {
+		iommu->agaw = iommu_calculate_agaw(iommu);
+		iommu->msagaw = iommu_calculate_max_sagaw(iommu);
+		drhd->ignored = iommu->agaw < 0 || iommu->msagaw < 0;
+		iommu->iommu.max_pasids = pasid_supported(iommu) ?
+					  2UL << ecap_pss(iommu->ecap) : 0;
+	}
+}
+
 /*
  * The mode of a unit cannot be changed while it translates. If the record says that
  * it is in another one, the unit will not be adopted, and can stay as it is too.
@@ -120,10 +136,11 @@ static void __init keep_mode(void)
 		    !(readl(iommu->reg + DMAR_GSTS_REG) & DMA_GSTS_TES))
 			continue;
 		scalable = !!(readq(iommu->reg + DMAR_RTADDR_REG) & DMA_RTADDR_SMT);
-		if (intel_iommu_sm != scalable)
+		if (intel_iommu_sm != scalable) {
 			pr_warn("scalable mode stays %s, as in the previous kernel\n",
 				scalable ? "on" : "off");
-		intel_iommu_sm = scalable;
+			set_mode(scalable);
+		}
 		return;
 	}
 }
@@ -886,8 +903,8 @@ static bool has_inherited(struct device_domain_info *info,
  * @info: The device, with what it and the unit support
  *
  * Clears what is not enabled in the context entry that the device inherited, as long
- * as that is there. Page requests are not, ever. If ATS is, and is not supported, the
- * entry is revoked, with a line in the log.
+ * as that is there. Page requests are not, ever. If ATS is, and is not supported, or
+ * other entries of the device were damaged, all are revoked, with a line in the log.
  *
  * Context: While the device is probed. iommu_liveupdate_rwsem held for read.
  * Return: true if it has inherited an entry.
@@ -912,9 +929,12 @@ bool intel_inherited_features(struct device_domain_info *info)
 		ats = ce.lo & CONTEXT_DTE;
 	else
 		ats = intel_context_tt(ce.lo) == CONTEXT_TT_DEV_IOTLB;
-	if (ats && !info->ats_supported) {
+	if (ats && (!info->ats_supported ||
+		    intel_inherited_dir_damaged(inherited, info_devid(info)))) {
 		/* What it had translated could not be taken away from it */
-		dev_err(info->dev, "live update: it uses ATS, which this kernel does not, it is blocked\n");
+		dev_err(info->dev, "live update: it uses ATS, %s, it is blocked\n",
+			info->ats_supported ? "and entries of it were damaged" :
+					      "which this kernel does not");
 		intel_inherited_revoke(info);
 		intel_inherited_drop_dir(iommu, info_devid(info));
 		return false;
@@ -1053,11 +1073,13 @@ void intel_inherited_revoke_all(u64 top)
 	struct dmar_drhd_unit *drhd;
 	struct intel_iommu *iommu;
 
-	guard(rwsem_read)(&dmar_global_lock);
-	for_each_active_iommu(iommu, drhd) {
-		struct intel_inherited *inherited = iommu->inherited;
+	/* Not with dmar_global_lock held, which comes before the rwsem */
+	list_for_each_entry(drhd, &dmar_drhd_units, list) {
+		struct intel_inherited *inherited;
 		unsigned int i;
 
+		iommu = drhd->iommu;
+		inherited = iommu->inherited;
 		if (!inherited)
 			continue;
 

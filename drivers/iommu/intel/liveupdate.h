@@ -82,9 +82,11 @@ struct intel_inherited_entry {
  * @device: The PCI device
  * @dir: The directory, or NULL when the device was probed, which owns it then
  * @size: Its size in bytes
+ * @damaged: Entries in it had to be cleared
  */
 struct intel_inherited_dir {
 	u16 device;
+	bool damaged;
 	struct pasid_dir_entry *dir;
 	size_t size;
 };
@@ -169,6 +171,7 @@ int intel_adopt_pasid_dir(struct intel_iommu *iommu,
 int intel_inherited_pasid_table(struct device_domain_info *info);
 void intel_inherited_drop_dir(struct intel_iommu *iommu, u16 device);
 bool intel_inherited_has_dir(struct intel_inherited *inherited, u16 device);
+bool intel_inherited_dir_damaged(struct intel_inherited *inherited, u16 device);
 void intel_inherited_clear_contexts(struct intel_iommu *iommu, u16 device,
 				    u64 dir);
 

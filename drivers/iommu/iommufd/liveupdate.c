@@ -467,7 +467,7 @@ static int preserve_device(struct iommufd_luo *luo,
 
 static int preserve_devices(struct iommufd_luo *luo)
 {
-	unsigned int nr_devices = luo->nr_devices;
+	unsigned int nr_devices = luo->nr_devices, nr_hwpts = luo->nr_hwpts;
 	struct iommufd_luo_device *ldev;
 	int rc;
 
@@ -478,9 +478,12 @@ static int preserve_devices(struct iommufd_luo *luo)
 		ldev->preserved = true;
 	}
 
-	/* To what is preserved nothing can be attached any more */
+	/*
+	 * To what is preserved nothing can be attached any more. What has been
+	 * detached since may be attached to something else.
+	 */
 	rc = walk_devices(luo);
-	if (!rc && luo->nr_devices != nr_devices) {
+	if (!rc && (luo->nr_devices != nr_devices || luo->nr_hwpts != nr_hwpts)) {
 		pr_warn("something was attached meanwhile, it cannot be preserved\n");
 		rc = -EBUSY;
 	}
