@@ -343,3 +343,9 @@ t_builds_without_kho()
 {
 	builds_without_warning kho-off
 }
+
+test_case builds_with_marks "the kernel that scripts/bench measures builds"
+t_builds_with_marks()
+{
+	builds_without_warning bench
+}
