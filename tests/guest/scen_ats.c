@@ -23,6 +23,7 @@
 #define FINISHED_MARK	0x5a
 
 static const char *bdf, *how;
+static bool damaged;
 
 /* Where its control register is */
 static unsigned int ats_control(void)
@@ -66,7 +67,7 @@ static void leave(void)
 	else
 		keep_vmm(&k, &vmm);
 	if (load_next_kernel(2, !strcmp(how, "noats") ? "pci=noats" :
-			     !strcmp(how, "damaged") ? "ilu.damage=vtd.table,ones,1" : NULL))
+			     damaged ? "ilu.damage=vtd.table,ones,1" : NULL))
 		give_up("kexec_file_load");
 	works(luo_prepare(k.luo), "PREPARE succeeds");
 	say("device", "%s: control register of ATS at %#x", bdf, ats_control());
@@ -81,8 +82,8 @@ static void arrive_without_ats(void)
 	struct keeper k;
 	unsigned int n;
 
-	verdict(log_count(strcmp(how, "damaged") ? "it uses ATS, which this kernel does not" :
-			  "it uses ATS, and entries of it were damaged", bdf),
+	verdict(log_count(damaged ? "it uses ATS, and entries of it were damaged" :
+			  "it uses ATS, which this kernel does not", bdf),
 		"the log says why a device with ATS is blocked", "it does not");
 	keeper_reopen(&k, NULL);
 	vmm_retrieve(&vmm, &k, "vmm", bdf, SEED);
@@ -164,9 +165,10 @@ void scen_ats(int stage)
 	bdf = dev;
 	snprintf(end, sizeof(end), "%s", param("end", "finish"));
 	how = end;
+	damaged = !strcmp(how, "damaged");
 	if (stage == 1)
 		leave();
-	if (!strcmp(how, "noats") || !strcmp(how, "damaged"))
+	if (!strcmp(how, "noats") || damaged)
 		arrive_without_ats();
 	else if (!strcmp(how, "reset"))
 		arrive_to_reset();
